@@ -1,0 +1,110 @@
+"""Argument checks: each raises one sentence with the argument, the value received and the remedy."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__: list[str] = []
+
+
+def concrete(x: Tensor) -> bool:
+    """Whether the values of ``x`` can be read: not inside torch.compile or a torch.func transform."""
+    return not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
+def describe(x: Tensor) -> str:
+    """Shape and dtype in words."""
+    return f"a tensor of shape {tuple(x.shape)} and dtype {str(x.dtype).removeprefix('torch.')}"
+
+
+def first(mask: Tensor) -> tuple[int, ...]:
+    """Index of the first true entry."""
+    return tuple(int(i) for i in mask.nonzero()[0])
+
+
+def tensor(name: str, value: Any) -> Tensor:
+    """A floating-point tensor with at least one entry; its values are not read."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor; got {type(value).__name__}. Wrap it: torch.as_tensor(...).")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must have a real floating-point dtype; got {describe(value)}. "
+                        f"Convert it: {name}.to(torch.float64).")
+    if value.numel() == 0:
+        raise ValueError(f"{name} is empty; got {describe(value)}. Pass at least one entry in every dimension.")
+    return value
+
+
+def finite(name: str, x: Tensor) -> Tensor:
+    """Refuse NaN and infinite entries."""
+    if concrete(x):
+        bad = ~torch.isfinite(x.detach())
+        if bool(bad.any()):
+            i = first(bad)
+            raise ValueError(f"{name} must be finite; entry {i} is {float(x.detach()[i])} in {describe(x)}. "
+                             f"Replace or drop the samples that hold it.")
+    return x
+
+
+def number(name: str, value: Any, *, at_least: float = -math.inf, above: float = -math.inf) -> float:
+    """A finite real number, returned as a Python float."""
+    if isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex():
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number; got {value!r} of type {type(value).__name__}.")
+    value = float(value)
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite; got {value}.")
+    if value < at_least:
+        raise ValueError(f"{name} must be at least {at_least:g}; got {value:g}.")
+    if value <= above:
+        raise ValueError(f"{name} must be greater than {above:g}; got {value:g}.")
+    return value
+
+
+def count(name: str, value: Any) -> int:
+    """A positive whole number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be a whole number; got {value!r} of type {type(value).__name__}.")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1; got {value}.")
+    return int(value)
+
+
+def choice(name: str, value: Any, options: Sequence[Any]) -> Any:
+    """One of the listed values."""
+    if value not in options:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}; got {value!r}.")
+    return value
+
+
+def times(t: Any) -> tuple[list[float], float]:
+    """Strictly increasing finite times as floats, and the rounding unit of the dtype they came in."""
+    if not isinstance(t, Tensor):
+        try:
+            t = torch.as_tensor(t, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"t must be a 1-D tensor or a sequence of times; got {type(t).__name__}.") from error
+    if t.is_complex() or t.dtype == torch.bool:
+        raise TypeError(f"t must hold real numbers; got {describe(t)}.")
+    if t.ndim != 1 or len(t) < 2:
+        raise ValueError(f"t must be a 1-D tensor of at least two times; got {describe(t)}. "
+                         f"For one interval pass t = [t_start, t_end].")
+    eps = torch.finfo(t.dtype).eps if t.is_floating_point() else torch.finfo(torch.float64).eps
+    values: list[float] = t.detach().to(torch.float64).tolist()
+    for k, value in enumerate(values):
+        if not math.isfinite(value):
+            raise ValueError(f"t must be finite; t[{k}] is {value}.")
+    for k, (a, b) in enumerate(pairwise(values)):
+        if b == a:
+            raise ValueError(f"t must be strictly increasing; t[{k}] and t[{k + 1}] are both {a:g}. Drop the repeat.")
+        if b < a:
+            raise ValueError(f"t must be strictly increasing; t[{k}] = {a:g} is followed by {b:g}. An inclusion cannot "
+                             f"be run backward: trajectories merge, so the past is not a function of the present.")
+    return values, eps

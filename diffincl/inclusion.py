@@ -1,0 +1,85 @@
+"""A field F and a function g make the inclusion −x'(t) ∈ ∂g(t, x(t)) + F(t, x(t))."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import _check
+from .fields import Field, FieldFunction, as_field
+from .functions import ProxFunction
+
+__all__ = ["Inclusion"]
+
+
+@dataclass(frozen=True, eq=False)
+class Inclusion:
+    """The problem −x'(t) ∈ ∂g(t, x(t)) + F(t, x(t)).
+
+    Parameters
+    ----------
+    field : Field or callable F(t, x)
+        F stands on the **left**: for a velocity field v (x' = v) use ``Inclusion.from_velocity``.
+    g : ProxFunction
+        A set stands for its indicator.
+    lipschitz : float, optional
+        A Lipschitz constant L of F in x (ℓ2), 1/time. Needed by bounds of a plain callable.
+    one_sided : float, optional
+        A constant μ with (F(x) − F(y))·(x − y) >= −μ‖x − y‖², 1/time; may be negative.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``field`` is not callable, ``g`` is no ProxFunction, or a constant is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from diffincl import Orthant
+    >>> flow = Inclusion.from_velocity(lambda t, x: torch.ones_like(x), Orthant())
+    >>> flow.field(0.0, torch.zeros(1))
+    tensor([-1.])
+    """
+
+    field: Field
+    g: ProxFunction
+    lipschitz: float | None = None
+    one_sided: float | None = None
+
+    def __init__(self, field: Field | FieldFunction, g: ProxFunction, *,
+                 lipschitz: float | None = None, one_sided: float | None = None):
+        if not isinstance(g, ProxFunction):
+            hint = "Call it: write Orthant(), not Orthant. " if isinstance(g, type) else ""
+            raise TypeError(f"g must be a ProxFunction such as Orthant() or L1(); got {g!r}. {hint}")
+        if lipschitz is not None:
+            lipschitz = _check.number("lipschitz", lipschitz, at_least=0.0)
+        if one_sided is not None:
+            one_sided = _check.number("one_sided", one_sided)
+        object.__setattr__(self, "field", as_field(field))
+        object.__setattr__(self, "g", g)
+        object.__setattr__(self, "lipschitz", lipschitz)
+        object.__setattr__(self, "one_sided", one_sided)
+
+    @classmethod
+    def from_velocity(cls, v: FieldFunction, g: ProxFunction, *,
+                      lipschitz: float | None = None, one_sided: float | None = None) -> Inclusion:
+        """The inclusion x' ∈ v(t, x) − ∂g(t, x), torchdiffeq's sign: F = −v.
+
+        A module ``v`` keeps its parameters; ``lipschitz`` and ``one_sided`` are those of F = −v.
+        """
+        if not callable(v):
+            raise TypeError(f"v must be callable as v(t, x); got {type(v).__name__}.")
+        return cls(_Negative(v), g, lipschitz=lipschitz, one_sided=one_sided)
+
+
+class _Negative(torch.nn.Module):
+    """−v, with the parameters of v."""
+
+    def __init__(self, v: FieldFunction):
+        super().__init__()
+        self.v = v
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return -self.v(t, x)

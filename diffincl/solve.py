@@ -1,0 +1,243 @@
+"""The only loop: repeat a scheme's step along a plan, keep the save times, notice failures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from tqdm import tqdm
+
+from . import _check
+from .fields import FieldFunction
+from .functions import ConvexSet
+from .inclusion import Inclusion
+from .schemes import ForwardEuler, Scheme
+from .solution import FIELD_NOT_FINITE, OK, STEP_FAILED, Solution, SolveError, Stats
+from .steps import Fixed, Plan, plan
+
+__all__ = ["solve"]
+
+# Steps between two looks for values that are not finite: long enough that looking is cheap.
+BLOCK = 64
+
+
+def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, scheme: Scheme | None = None,
+          steps: Fixed | None = None, gradient: str = "backprop", throw: bool = True,
+          progress: bool = False) -> Solution:
+    """Solve −x'(t) ∈ ∂g(t, x(t)) + F(t, x(t)), x(t[0]) = x0.
+
+    Parameters
+    ----------
+    flow : Inclusion
+    x0 : Tensor (*batch, d), floating point, in C(t[0])
+        Its dtype and device are kept.
+    t : Tensor (T,) or sequence, strictly increasing
+        Save times, kept in float64; t[0] is the initial time.
+    scheme : Scheme, optional
+        ``ForwardEuler()`` (the ResNet layer) by default.
+    steps : Fixed, optional
+        Without it one step leads from each stop to the next; stops are the save times and the knots of the weights, so
+        ``t = torch.linspace(0, T, N + 1)`` with N-piece weights on [0, T] is the N-layer network.
+    gradient : "backprop" or "checkpoint"
+        Automatic differentiation through the steps, with all states kept or recomputed in segments of 64 steps.
+    throw : bool
+        Raise ``SolveError`` with the partial solution when a sample fails; otherwise go on with the others.
+    progress : bool
+        Show a progress bar over the steps.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad arguments: the message names the argument, the value and the remedy.
+    SolveError
+        If F or the prox turns NaN or infinite, F returns another shape, or an inner iteration does not converge.
+
+    Examples
+    --------
+    >>> import torch, diffincl as di
+    >>> flow = di.Inclusion.from_velocity(lambda t, x: -torch.cos(t).expand_as(x), di.Orthant())
+    >>> sol = di.solve(flow, torch.tensor([0.5], dtype=torch.float64), [0.0, 1.5, 3.0], steps=di.Fixed(n=300))
+    >>> sol.x[:, 0].round(decimals=2)
+    tensor([0.5000, 0.0000, 0.8500], dtype=torch.float64)
+
+    Notes
+    -----
+    Gradients are those of the discrete steps. There is no reverse-time adjoint: trajectories merge at contact, so the
+    flow is not injective and cannot be run backward.
+    """
+    scheme = ForwardEuler() if scheme is None else scheme
+    if not isinstance(flow, Inclusion):
+        raise TypeError(f"flow must be an Inclusion; got {type(flow).__name__}. Write Inclusion(field, g).")
+    if isinstance(scheme, type) or not hasattr(scheme, "step"):
+        raise TypeError(f"scheme must be an instance such as ForwardEuler(); got {scheme!r}.")
+    _check.choice("gradient", gradient, ("backprop", "checkpoint"))
+    layout = plan(flow.field, t, steps)
+    _check_start(flow, x0, layout.t[0])
+    run = _Run(flow, scheme, layout, x0)
+    for block in run.blocks(progress):
+        if gradient == "checkpoint" and torch.is_grad_enabled():
+            states, points = checkpoint(run.advance, block, run.x, use_reentrant=False)  # type: ignore[misc]
+        else:
+            states, points = run.advance(block, run.x)
+        failed = run.accept(block, states, points)
+        if run.error or (failed and (throw or not run.alive)):
+            break
+    solution = run.solution()
+    if run.error or (throw and not solution.success):
+        raise SolveError(solution.message, solution) from run.error
+    return solution
+
+
+def _check_start(flow: Inclusion, x0: Tensor, t0: float) -> None:
+    """x0 must be a finite floating-point tensor that fits the field and lies in C(t0)."""
+    _check.finite("x0", _check.tensor("x0", x0))
+    if x0.ndim < 1:
+        raise ValueError(f"x0 must have shape (*batch, d); got {_check.describe(x0)}. Write x0.reshape(1).")
+    flow.field.validate(x0)
+    if isinstance(flow.g, ConvexSet) and _check.concrete(x0):
+        with torch.no_grad():
+            try:
+                inside = flow.g.contains(x0, t0)
+            except RuntimeError as error:
+                raise ValueError(f"x0 does not fit {flow.g}: {error}. Give both the same last dimension.") from error
+            if not bool(inside.all()):
+                i = _check.first(~inside)
+                raise ValueError(f"x0 must lie in C; sample {i} is {float(flow.g.distance(x0, t0)[i]):.3g} away from "
+                                 f"{flow.g}. Project it with C.project(x0).")
+
+
+class FieldShapeError(ValueError):
+    """F returned something that is not like x."""
+
+
+class _Counted:
+    """F with its evaluations counted and the shape and dtype of its values checked."""
+
+    __slots__ = ("F", "dtype", "evaluations", "shape")
+
+    def __init__(self, x: Tensor):
+        self.F: FieldFunction = lambda t, x: x
+        self.shape, self.dtype = x.shape, x.dtype
+        self.evaluations = 0
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        self.evaluations += 1
+        value = self.F(t, x)
+        if not isinstance(value, Tensor) or value.shape != self.shape or value.dtype is not self.dtype:
+            got = _check.describe(value) if isinstance(value, Tensor) else repr(value)
+            raise FieldShapeError(f"the field must return {_check.describe(x)}, like x; at t = {float(t):g} it "
+                                  f"returned {got}. Return a tensor of the shape and dtype of x.")
+        return value
+
+
+class _Run:
+    """A solve in progress: what is kept so far, and which samples have failed."""
+
+    def __init__(self, flow: Inclusion, scheme: Scheme, plan: Plan, x0: Tensor):
+        self.flow, self.scheme, self.plan, self.x = flow, scheme, plan, x0
+        self.F = _Counted(x0)
+        self.times = torch.tensor(plan.t, dtype=torch.float64).unbind()
+        self.at_save = frozenset(plan.saves)
+        self.states: list[Tensor] = [x0.unsqueeze(0)]
+        self.points: list[Tensor] = []
+        self.steps = 0
+        self.status = torch.zeros(x0.shape[:-1], dtype=torch.int8, device=x0.device)
+        self.failure = ""
+        self.error: FieldShapeError | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether a sample is left that has not failed."""
+        return bool((self.status == OK).any())
+
+    def blocks(self, progress: bool) -> Iterator[range]:
+        """The steps, a block at a time."""
+        total = len(self.plan.t) - 1
+        with tqdm(total=total, unit="step", disable=not progress) as bar:
+            for start in range(0, total, BLOCK):
+                block = range(start, min(start + BLOCK, total))
+                yield block
+                bar.update(len(block))
+
+    def advance(self, block: range, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The states after the steps of a block and the points whose prox they are, (steps, *batch, d) each."""
+        states, points = [], []
+        step, on, g, F, t, times = self.scheme.step, self.flow.field.on, self.flow.g, self.F, self.plan.t, self.times
+        try:
+            for k in block:
+                F.F = on(t[k], t[k + 1])
+                x, z = step(F, g, times[k], times[k + 1], t[k + 1] - t[k], x)
+                states.append(x)
+                points.append(z)
+        except FieldShapeError as error:
+            self.error = error
+        if not states:
+            return x[None][:0], x[None][:0]
+        return torch.stack(states), torch.stack(points)
+
+    def accept(self, block: range, states: Tensor, points: Tensor) -> bool:
+        """Keep a block's results; mark and blank samples in which a value was not finite. True if a sample failed."""
+        self.steps += len(states)
+        failed = False
+        if len(states) and not _sums_are_finite(points, states[-1]):
+            states, points, failed = self._blank(block, states, points)
+        rows = [k - block.start for k in block[:len(states)] if k + 1 in self.at_save]
+        everything = len(rows) == len(states)
+        self.states.append(states if everything else states[rows])
+        self.points.append(points if everything else points[rows])
+        self.x = states[-1] if len(states) else self.x
+        return failed
+
+    def _blank(self, block: range, states: Tensor, points: Tensor) -> tuple[Tensor, Tensor, bool]:
+        """NaN from the first value on that is not finite; says which samples failed here, why and when."""
+        finite_z = torch.isfinite(points.detach()).all(-1)
+        finite_x = torch.isfinite(states.detach()).all(-1)
+        good = (finite_z & finite_x).long().cumprod(0).bool()
+        news = ~good[-1] & (self.status == OK)
+        first = good.sum(0).clamp_max(len(states) - 1)
+        z_at_fault = ~finite_z.gather(0, first.unsqueeze(0))[0]
+        kind = torch.where(z_at_fault, FIELD_NOT_FINITE, STEP_FAILED).to(torch.int8)
+        self.status = torch.where(news, kind, self.status)
+        if bool(news.any()) and not self.failure:
+            i = _check.first(news & (first == first[news].min())) if news.ndim else ()
+            self.failure = self._describe(i, block[int(first[i])], int(kind[i]))
+        keep = good.unsqueeze(-1)
+        return torch.where(keep, states, torch.nan), torch.where(keep, points, torch.nan), bool(news.any())
+
+    def _describe(self, sample: tuple[int, ...], step: int, kind: int) -> str:
+        t = self.plan.t[step]
+        reason = (f"the field was not finite, or the states grew beyond the dtype; look at F near t = {t:g} or take "
+                  f"smaller steps" if kind == FIELD_NOT_FINITE else self.scheme.failure)
+        return f"sample {sample} failed in step {step} from t = {t:g}: {reason}"
+
+    def solution(self) -> Solution:
+        """What has been computed so far."""
+        x = torch.cat(self.states)
+        ends = self.plan.saves[:len(x)]
+        t = torch.tensor([self.plan.t[k] for k in ends], dtype=torch.float64)
+        prox_steps = [self.scheme.prox_fraction * (self.plan.t[k] - self.plan.t[k - 1]) for k in ends[1:]]
+        return Solution(t, x, self.status, self._message(), Stats(self.steps, self.F.evaluations), self.flow,
+                        torch.cat(self.points) if self.points else x[:0], tuple(prox_steps))
+
+    def _message(self) -> str:
+        if self.error:
+            return f"{self.error} The solution up to there is kept on this exception."
+        if not self.failure:
+            return f"success: {self.steps} steps"
+        failed = int((self.status != OK).sum())
+        return f"{failed} of {self.status.numel()} samples failed; first, {self.failure}."
+
+
+def _sums_are_finite(*tensors: Tensor) -> bool:
+    """A quick look: a sum is finite only if its terms are (an overflow of the sum only costs a closer look)."""
+    if not _check.concrete(tensors[0]):
+        return True
+    with torch.no_grad():
+        return all(math.isfinite(float(x.sum())) for x in tensors)

@@ -1,0 +1,102 @@
+"""Step lengths: which steps a solve takes between its save times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from . import _check
+from .fields import Field
+
+__all__ = ["Fixed", "Plan", "plan"]
+
+
+@dataclass(frozen=True, init=False)
+class Fixed:
+    """Equal steps: every interval between two stops (save times and knots) is divided into steps no longer than ``h``.
+
+    Parameters
+    ----------
+    h : float
+        Longest step, in units of t.
+    n : int
+        Instead of ``h``: at least ``n`` steps in all, h = (t[-1] − t[0])/n.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If both or neither are given, or one is not positive.
+
+    Examples
+    --------
+    >>> Fixed(0.1), Fixed(n=100)
+    (Fixed(h=0.1, n=None), Fixed(h=None, n=100))
+    """
+
+    h: float | None
+    n: int | None
+
+    def __init__(self, h: float | None = None, *, n: int | None = None):
+        if (h is None) == (n is None):
+            raise TypeError(f"Fixed takes either the step length h or the number of steps n; got h = {h}, n = {n}.")
+        object.__setattr__(self, "h", None if h is None else _check.number("h", h, above=0.0))
+        object.__setattr__(self, "n", None if n is None else _check.count("n", n))
+
+    def longest(self, span: float) -> float:
+        """Longest step allowed on a time span of this length."""
+        return span / self.n if self.n is not None else float(self.h or 0.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Step boundaries and which of them are saved.
+
+    ``t`` holds the boundaries of the S steps, S + 1 floats; ``t[saves[k]]`` is the k-th save time.
+    """
+
+    t: tuple[float, ...]
+    saves: tuple[int, ...]
+
+
+def plan(field: Field, t: object, steps: Fixed | None = None) -> Plan:
+    """Lay out the steps for save times ``t``: one from each stop to the next, divided further by ``steps``.
+
+    Stops are the save times and the knots of the weights in between, so no step crosses a jump of F (theory §6, knots).
+    A save time within 4 eps(dtype of t)·max|t| + 1e-9 pieces of a knot is that knot.
+    """
+    if steps is not None and not isinstance(steps, Fixed):
+        raise TypeError(f"steps must be Fixed(h), Fixed(n=...) or None; got {steps!r}.")
+    values, eps = _check.times(t)
+    largest = max(abs(values[0]), abs(values[-1]))
+    tolerance = 4 * eps * largest + (1e-9 * field.knot_length if field.knots else 0.0)
+    saves = [_snap(value, field.knots, tolerance) for value in values] if field.knots else values
+    for a, b in pairwise(saves):
+        if not a < b:
+            raise ValueError(f"t holds two times that both count as the knot {a:g} of the weights (tolerance "
+                             f"{tolerance:.1e}). Drop one, or pass t in float64.")
+    if not (field.domain[0] <= saves[0] and saves[-1] <= field.domain[1]):
+        raise ValueError(f"t must stay where the weights are defined, [{field.domain[0]:g}, {field.domain[1]:g}]; got "
+                         f"[{saves[0]:g}, {saves[-1]:g}]. Build the curves with t0 and t1 that cover t.")
+    stops = sorted({*saves, *(knot for knot in field.knots if saves[0] < knot < saves[-1])})
+    boundaries = _divide(stops, steps)
+    index = {time: k for k, time in enumerate(boundaries)}
+    return Plan(tuple(boundaries), tuple(index[time] for time in saves))
+
+
+def _snap(value: float, knots: Sequence[float], tolerance: float) -> float:
+    nearest = min(knots, key=lambda knot: abs(knot - value), default=value)
+    return nearest if abs(nearest - value) <= tolerance else value
+
+
+def _divide(stops: list[float], steps: Fixed | None) -> list[float]:
+    """The stops, with each interval cut into equal steps no longer than ``steps`` allows."""
+    if steps is None:
+        return stops
+    longest = steps.longest(stops[-1] - stops[0])
+    boundaries = stops[:1]
+    for a, b in pairwise(stops):
+        n = max(1, math.ceil((b - a) / longest - 1e-9))
+        boundaries += [a + (b - a) * k / n for k in range(1, n)] + [b]
+    return boundaries
