@@ -4,6 +4,8 @@ A function g and a field F make an inclusion; a scheme makes one step; ``solve``
 reads an inclusion; a comparison reads a bound and solutions; a statement is a theorem that can be checked.
 """
 
+from . import bounds, norms, rates
+from .bounds import compare
 from .curves import PiecewiseConstant, PiecewiseLinear
 from .fields import ResNetDField, ResNetField, ResNetSField
 from .functions import L1, L2, Ball, Box, ConvexSet, HalfSpace, Orthant, ProxFunction, Simplex, Whole
@@ -38,5 +40,9 @@ __all__ = [
     "Solution",
     "SolveError",
     "Whole",
+    "bounds",
+    "compare",
+    "norms",
+    "rates",
     "solve",
 ]

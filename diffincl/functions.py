@@ -77,7 +77,7 @@ class ConvexSet(ProxFunction):
         return vector_norm(x - self.project(x, t), dim=-1)
 
     def contains(self, x: Tensor, t: Time = 0.0, atol: float | None = None) -> Tensor:
-        """Whether ``x`` is within ``atol`` (by default 64 rounding units of its largest entry) of C(t), shape (*batch,)."""
+        """Whether ``x`` is within ``atol`` of C(t), shape (*batch,); default 64 rounding units of its largest entry."""
         if atol is None:
             atol = 64 * torch.finfo(x.dtype).eps * max(1.0, float(x.detach().abs().max()))
         return self.distance(x, t) <= atol

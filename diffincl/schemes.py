@@ -44,6 +44,14 @@ class StepConstants:
     drift: Tensor
     drift_next: Tensor
 
+    def meet(self, size: Tensor) -> StepConstants:
+        """The constants, one a network, with dimensions added behind so that they meet a batch of sizes."""
+        def behind(c: Tensor) -> Tensor:
+            return c.reshape((*c.shape, *[1] * (size.ndim - c.ndim)))
+
+        return StepConstants(self.h, behind(self.euler), behind(self.euler_next), behind(self.one_sided_next),
+                             behind(self.drift), behind(self.drift_next))
+
 
 class Scheme(Protocol):
     """What ``solve`` and the discrete bounds ask of a scheme."""

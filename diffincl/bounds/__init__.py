@@ -1,0 +1,12 @@
+"""Grönwall-type bounds of an inclusion, continuous and discrete, and their comparison with trajectories.
+
+A continuous bound holds for the exact flow: compare it with a converged trajectory. A discrete one holds for the steps
+of its scheme: compare it with the network (theory D4).
+"""
+
+from .comparison import Comparison, compare
+from .continuous import growth, sensitivity
+from .discrete import discrete_growth, discrete_sensitivity
+from .pieces import Bound
+
+__all__ = ["Bound", "Comparison", "compare", "discrete_growth", "discrete_sensitivity", "growth", "sensitivity"]

@@ -1,0 +1,205 @@
+"""The ladder of rates ν with ‖x − y‖' <= ν‖x − y‖, from the product of norms to the scaled one-sided constant.
+
+A rate along a piece of the time axis on which the weights are linear (or stand still) is a quadratic in time; it is
+given by its three Bernstein control points (last dimension), so its integral is h·mean and its maximum at most max.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import _check, norms
+from .fields import Weights
+
+__all__ = ["RATES", "Rate", "along", "centred", "optimise_scaling", "scaled", "uniform"]
+
+RATES = ("global", "centred", "scaled")
+
+
+@dataclass(frozen=True, eq=False)
+class Rate:
+    """A rate ν, 1/time: float64 tensor (*batch,) and its status ("certified", "float" or "estimate")."""
+
+    value: Tensor
+    status: str
+
+
+def uniform(A1: Tensor, A2: Tensor, *, status: str = norms.CERTIFIED) -> Rate:
+    """R1 "global": ‖A1‖₂‖A2‖₂, the Lipschitz constant of the paper.
+
+    Parameters
+    ----------
+    A1 : Tensor (*batch, m, d)
+    A2 : Tensor (*batch, d, m)
+
+    Examples
+    --------
+    >>> import torch
+    >>> round(float(uniform(2 * torch.eye(2), torch.eye(2)).value), 12)
+    2.0
+    """
+    return _at_one_time(A1, A2, "global", status)
+
+
+def centred(A1: Tensor, A2: Tensor, *, status: str = norms.CERTIFIED) -> Rate:
+    """R2 "centred": [λmax(−sym A2A1) + ‖A1‖‖A2‖]/2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> abs(float(centred(torch.eye(2), torch.eye(2)).value)) < 1e-12
+    True
+    """
+    return _at_one_time(A1, A2, "centred", status)
+
+
+def scaled(A1: Tensor, A2: Tensor, *, status: str = norms.CERTIFIED) -> Rate:
+    """R3 "scaled": ¼‖A2Q − A1ᵀQ⁻¹‖₂², the diagonal scaling Q > 0 optimised; zero for A2 = A1ᵀ.
+
+    Notes
+    -----
+    For every hidden unit with column u of A2 and row v of A1, −(uvᵀ + vuᵀ)/2 ⪯ ¼(qu − v/q)(qu − v/q)ᵀ. Any Q is a
+    certificate, so only the final norm is enclosed. Theory §5, R3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> A = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    >>> float(scaled(A, A.T).value), float(scaled(A, 3 * A.T).value) < 1e-12, float(scaled(A, -A.T).value) > 5
+    (0.0, True, True)
+    """
+    return _at_one_time(A1, A2, "scaled", status)
+
+
+def _at_one_time(A1: Tensor, A2: Tensor, rate: str, status: str) -> Rate:
+    A1, A2 = norms.as_matrix("A1", A1), norms.as_matrix("A2", A2)
+    if A2.mT.shape != A1.shape:
+        raise ValueError(f"A1 and A2 must have shapes (*batch, m, d) and (*batch, d, m); got {tuple(A1.shape)} and "
+                         f"{tuple(A2.shape)}.")
+    weights = Weights(A1, A1[..., 0], A2, A2[..., 0])
+    return Rate(along(weights, weights, rate, status=status)[..., 0], status)
+
+
+def along(left: Weights, right: Weights, rate: str, p: float = 2, *, status: str = norms.CERTIFIED) -> Tensor:
+    """Control points (*batch, 3) of a rate on pieces whose weights go linearly from ``left`` to ``right``.
+
+    ``p`` other than 2 (1 or inf) goes with "global" only: products of ℓp norms.
+    """
+    _check.choice("rate", rate, RATES)
+    if rate == "global":
+        return _global(left, right, p, status)
+    if p != 2:
+        raise ValueError(f"rate={rate!r} bounds the Euclidean norm; got p = {p}. Use rate='global' for p = 1 or inf.")
+    same = transposed(left) & transposed(right)
+    points = _scaled(left, right, status) if rate == "scaled" else _centred(left, right, status)
+    return torch.where(same.unsqueeze(-1), 0.0, points) if rate == "scaled" else points
+
+
+def transposed(weights: Weights) -> Tensor:
+    """Where A2 = A1ᵀ exactly: there R3 is zero."""
+    return (weights.A1.mT == weights.A2).all(-1).all(-1)
+
+
+def _products(a0: Tensor, a1: Tensor, c0: Tensor, c1: Tensor) -> Tensor:
+    """Control points of (lerp of a)·(lerp of c), rounded up."""
+    points = torch.stack([a0 * c0, 0.5 * (a0 * c1 + a1 * c0), a1 * c1], dim=-1)
+    return points * (1 + 8 * norms.UNIT)
+
+
+def _norm(A: Tensor, p: float, status: str) -> Tensor:
+    """‖A‖_p from above for p = 1, 2, inf."""
+    if p == 2:
+        return norms.dense(A, status=status).value
+    if p in (1, torch.inf):
+        return norms.row_sum(A.abs() if p == torch.inf else A.mT.abs())
+    raise ValueError(f"p must be 1, 2 or inf (float('inf')) for a bound on sensitivity; got {p}.")
+
+
+def _global(left: Weights, right: Weights, p: float, status: str) -> Tensor:
+    a0, c0 = _norm(left.A1, p, status), _norm(left.A2, p, status)
+    if right is left:
+        return _products(a0, a0, c0, c0)
+    return _products(a0, _norm(right.A1, p, status), c0, _norm(right.A2, p, status))
+
+
+def _centred(left: Weights, right: Weights, status: str) -> Tensor:
+    start, end = _minus_sym(left.A2, left.A1, status), _minus_sym(right.A2, right.A1, status)
+    if right is left:
+        middle = start
+    else:
+        # ½(P01 + P10) as one product, so that its eigenvalue is taken once.
+        A2 = torch.cat([left.A2, right.A2], -1)
+        A1 = torch.cat([right.A1, left.A1], -2)
+        middle = 0.5 * _minus_sym(A2, A1, status)
+    points = torch.stack([start, middle, end], -1) + _global(left, right, 2, status)
+    return 0.5 * points + 4 * norms.UNIT * points.abs()
+
+
+def _minus_sym(A2: Tensor, A1: Tensor, status: str) -> Tensor:
+    """λmax(−sym(A2 A1)) from above."""
+    P, m = A2 @ A1, A1.shape[-2]
+    error = norms.gamma(m + 2) * (A2.abs() @ A1.abs()) + norms.UNDERFLOW
+    return norms.largest_eigenvalue(-0.5 * (P + P.mT), 0.5 * (error + error.mT) + norms.UNIT * P.abs(), status=status)
+
+
+def _scaled(left: Weights, right: Weights, status: str) -> Tensor:
+    q = optimise_scaling(left, right)
+    start = _scaled_norm(left, q, status)
+    end = start if right is left else _scaled_norm(right, q, status)
+    return 0.25 * torch.stack([start * start, start * end, end * end], -1) * (1 + 8 * norms.UNIT)
+
+
+def _difference(weights: Weights, q: Tensor) -> tuple[Tensor, Tensor]:
+    """A2Q and A1ᵀQ⁻¹ without dead units (a unit with a zero row or column contributes nothing)."""
+    alive = (weights.A1 != 0).any(-1) & (weights.A2 != 0).any(-2)
+    return (weights.A2 * (q * alive).unsqueeze(-2), weights.A1.mT * (alive / q).unsqueeze(-2))
+
+
+def _scaled_norm(weights: Weights, q: Tensor, status: str) -> Tensor:
+    """‖A2Q − A1ᵀQ⁻¹‖₂ from above, the rounding of the difference included."""
+    plus, minus = _difference(weights, q)
+    rounding = 4 * norms.UNIT * torch.linalg.matrix_norm(plus.abs() + minus.abs())
+    return norms.dense(plus - minus, status=status).value + 1.01 * rounding
+
+
+def optimise_scaling(left: Weights, right: Weights, iterations: int = 150) -> Tensor:
+    """A diagonal Q, shape (*batch, m), that makes ‖A2Q − A1ᵀQ⁻¹‖₂ small at both ends (one Q for the whole piece).
+
+    Notes
+    -----
+    Starts from q_k² = ‖v_k‖/‖u_k‖ and descends the logarithm of a smoothed largest eigenvalue, convex in q², with
+    Adam; the best iterate is kept. Whatever comes out is a valid scaling.
+    """
+    ends = (left,) if right is left else (left, right)
+    rows = torch.stack([w.A1.norm(dim=-1) for w in ends]).mean(0)
+    columns = torch.stack([w.A2.norm(dim=-2) for w in ends]).mean(0)
+    start = torch.where((rows > 0) & (columns > 0), rows / columns, 1.0).clamp(1e-12, 1e12).sqrt()
+    log_q = start.log().requires_grad_()
+    optimiser = torch.optim.Adam([log_q], lr=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
+    floor = 1e-24 * (rows.sum(-1) * columns.sum(-1)) + 1e-300
+    best, best_size = start, torch.full(start.shape[:-1], torch.inf, dtype=start.dtype, device=start.device)
+    with torch.enable_grad():
+        for k in range(iterations):
+            eigenvalues = torch.stack([_gram_eigenvalues(w, log_q.exp()) for w in ends]).relu()
+            size = eigenvalues[..., -1].detach().sum(0)
+            better = size < best_size
+            best_size = torch.where(better, size, best_size)
+            best = torch.where(better.unsqueeze(-1), log_q.detach().exp(), best)
+            power = 8 * 2 ** (3 * k // iterations)  # 8, 16, 32: from smooth to sharp
+            top = eigenvalues[..., -1:].detach() + floor.unsqueeze(-1)
+            smooth = ((eigenvalues / top) ** power).sum(-1) ** (1 / power) * top[..., 0]
+            optimiser.zero_grad()
+            (smooth.sum(0) + floor).log().sum().backward()
+            optimiser.step()
+            schedule.step()
+    return best
+
+
+def _gram_eigenvalues(weights: Weights, q: Tensor) -> Tensor:
+    plus, minus = _difference(weights, q)
+    M = plus - minus
+    return torch.linalg.eigvalsh(M @ M.mT if M.shape[-2] <= M.shape[-1] else M.mT @ M)
