@@ -4,7 +4,7 @@ A function g and a field F make an inclusion; a scheme makes one step; ``solve``
 reads an inclusion; a comparison reads a bound and solutions; a statement is a theorem that can be checked.
 """
 
-from . import bounds, norms, rates
+from . import bounds, nn, norms, rates
 from .bounds import compare
 from .curves import PiecewiseConstant, PiecewiseLinear
 from .fields import ResNetDField, ResNetField, ResNetSField
@@ -13,6 +13,8 @@ from .inclusion import Inclusion
 from .schemes import ForwardEuler, ImplicitEuler, ProxHeun
 from .solution import Solution, SolveError
 from .solve import solve
+from .statements import STATEMENTS as statements
+from .statements import check
 from .steps import Fixed
 
 __version__ = "0.1.0"
@@ -41,8 +43,11 @@ __all__ = [
     "SolveError",
     "Whole",
     "bounds",
+    "check",
     "compare",
+    "nn",
     "norms",
     "rates",
     "solve",
+    "statements",
 ]

@@ -39,6 +39,7 @@ class ProxFunction:
     """
 
     coordinatewise = False
+    convex = True  # statements that rest on the monotone normal cone ask for it
 
     def prox(self, x: Tensor, h: float | Tensor, t: Time = 0.0) -> Tensor:
         """argmin over u of g(t, u) + ‖u − x‖²/(2h)."""

@@ -87,22 +87,28 @@ def discrete_growth(flow: Inclusion, t: Tensor | list[float], x0: Tensor, scheme
     layout = plan(flow.field, t, steps)
     require_start(flow, x0, layout)
     pieces = pieces_of(flow, layout, rate, p)
-    rows = [size_of(x0, p)]
-    for c in _step_constants(pieces, rate, pieces.drift):
-        rows.append(scheme.bound(rows[-1], c.meet(rows[0])))
-    curve, statement = torch.stack(rows), f"{_label(scheme, rate)} with rate {rate_name(rate)}"
+    curve = growth_by_factor(pieces, scheme, rate, size_of(x0, p))
+    statement = f"{_label(scheme, rate)} with rate {rate_name(rate)}"
     if rate != "global" and isinstance(scheme, ForwardEuler) and isinstance(flow.field, ResNetDField) \
             and starts_at_zero(flow):
-        curve = torch.minimum(curve, size_of(waiting(pieces, x0), p))
+        curve = torch.minimum(curve, size_of(waiting(pieces, x0.detach()), p))
         statement = f"least of {statement}, D2"
     return pieces.bound(curve * pieces.slack, statement, GROWTH, p)
+
+
+def growth_by_factor(pieces: Pieces, scheme: Scheme, rate: str, size: Tensor) -> Tensor:
+    """D1 (D4, D7 for other schemes) at every boundary: the scheme's own bound repeated, (K + 1, *batch)."""
+    rows = [size]
+    for c in _step_constants(pieces, rate, pieces.drift):
+        rows.append(scheme.bound(rows[-1], c.meet(size)))
+    return torch.stack(rows)
 
 
 def waiting(pieces: Pieces, x0: Tensor) -> Tensor:
     """D2, the Lindley recursion z⁺ = (z + h b2)₊ from z = x0, (K + 1, *batch, d): x_k <= z_k entry by entry."""
     if pieces.left is None:
         raise TypeError("the recursion of D2 needs the weights of a ResNet field")
-    rows = [x0.detach().double()]
+    rows = [x0.double()]
     for h, b2 in zip(pieces.h, pieces.left.b2, strict=True):
         b2 = lead(b2.movedim(-1, 0), rows[0].movedim(-1, 0)).movedim(0, -1)
         rows.append(torch.relu(rows[-1] + h * b2))

@@ -1,0 +1,81 @@
+"""The command line: ``diffincl check``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from . import __version__, experiment, report
+from .statements import STATEMENTS
+
+__all__ = ["main"]
+
+HOLDS, VIOLATED = 0, 1  # argparse exits with 2 on bad usage
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    return options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="diffincl", description="Differential inclusions: check their stability "
+                                                                  "theorems on random and on trained networks.")
+    parser.add_argument("--version", action="version", version=f"diffincl {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser(
+        "check", help="check the stability theorems",
+        description="Check the stability theorems on random instances and on three networks trained on real images, "
+                    "attack them by gradient ascent, and put each to a control that must violate it. Exit status: 0 "
+                    "all hold, 1 a statement is violated or a control is not, 2 bad usage.",
+        epilog="statements: " + "; ".join(f"{s.label} {s.title}" for s in STATEMENTS.values()))
+    check.add_argument("labels", nargs="*", metavar="LABEL", type=_label, help="statements to check (default: all)")
+    check.add_argument("--trials", type=_positive, metavar="N",
+                       help="random pairs of trajectories a statement (default 1000, with --quick 160)")
+    check.add_argument("--seed", type=int, default=0, metavar="S", help="seed of everything random (default 0)")
+    check.add_argument("--out", type=Path, default=Path("out/check"), metavar="DIR",
+                       help="folder of the report (default out/check); an interrupted run resumes from here")
+    check.add_argument("--quick", action="store_true", help="fewer trials, images and epochs")
+    check.add_argument("--json", action="store_true", help="print the report as JSON instead of the table")
+    check.set_defaults(run=_check)
+    return parser
+
+
+def _label(text: str) -> str:
+    if text.upper() not in STATEMENTS:
+        raise argparse.ArgumentTypeError(f"unknown statement {text!r}; choose from {', '.join(STATEMENTS)}")
+    return text.upper()
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}")
+    return int(text)
+
+
+def _check(options: argparse.Namespace) -> int:
+    labels = tuple(dict.fromkeys(options.labels)) or tuple(STATEMENTS)
+    settings = experiment.Settings.of(labels, options.trials, options.seed, options.quick)
+    with tqdm(total=experiment.parts(settings), unit="part", file=sys.stderr, dynamic_ncols=True) as bar:
+        done = -1
+
+        def advance(what: str) -> None:
+            nonlocal done
+            done += 1
+            bar.set_description(what)
+            bar.update(done - bar.n)
+
+        outcome = experiment.run(settings, options.out, advance)
+        bar.update(bar.total - bar.n)
+    page = report.write(outcome, options.out)
+    print(json.dumps(report.as_json(outcome), indent=1, ensure_ascii=False) if options.json else
+          f"{report.as_table(outcome)}\n\nReport: {page}")
+    shutil.rmtree(options.out / "parts", ignore_errors=True)
+    return HOLDS if outcome.passed else VIOLATED

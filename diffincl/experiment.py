@@ -1,0 +1,216 @@
+"""The main job: check every statement on random instances and on three networks trained on real images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Generator, Tensor
+from torch.linalg import vector_norm
+
+from . import bounds
+from .data import ImageData, digits, gaussian_noise, structured_noise
+from .nn import VARIANTS, DenseResNet
+from .rates import RATES
+from .statements import (
+    STATEMENTS,
+    Case,
+    CheckResult,
+    Finding,
+    Witness,
+    attack,
+    check,
+    examine,
+    verdict,
+)
+from .storage import write_atomically
+from .training import accuracy, fit
+
+__all__ = ["NAMES", "Ladder", "Outcome", "Settings", "run"]
+
+NAMES = {"resnet": "ResNet", "d": "ResNet-D", "s": "ResNet-S"}
+NOISE = 0.1  # standard deviation of the Gaussian noise; share of the added image for structured noise
+HORIZON, DEPTH, WIDTH = 2.0, 10, 32
+CONVERGED = 512  # steps of prox-Heun for the flow of a trained network
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to check and how hard: pairs drawn for a statement, steps of the attack, test images, training epochs."""
+
+    labels: tuple[str, ...] = tuple(STATEMENTS)
+    trials: int = 1000
+    seed: int = 0
+    ascent: int = 40
+    images: int = 120
+    epochs: int = 40
+
+    @classmethod
+    def of(cls, labels: tuple[str, ...], trials: int | None, seed: int, quick: bool) -> Settings:
+        """The settings of a run; ``quick`` does less of everything."""
+        if quick:
+            return cls(labels, trials or 160, seed, ascent=10, images=24, epochs=6)
+        return cls(labels, trials or 1000, seed)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """One network and one rate: bound and worst observed expansion over [0, T], for the flow and for the layers."""
+
+    network: str
+    rate: str
+    flow_bound: float
+    flow_observed: float
+    layer_bound: float
+    layer_observed: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything the report shows."""
+
+    settings: Settings
+    results: dict[str, CheckResult]
+    ladder: list[Ladder]
+    accuracies: dict[str, dict[str, float]]
+    networks: dict[str, DenseResNet]
+    data: ImageData
+
+    @property
+    def passed(self) -> bool:
+        """Every statement holds and every control is violated."""
+        return all(r.holds and r.control_violated for r in self.results.values())
+
+
+def run(settings: Settings, directory: Path, advance: Callable[[str], None] = lambda what: None) -> Outcome:
+    """Train, check, attack. Finished parts are kept in ``directory``/parts, so that a killed run resumes.
+
+    ``advance`` is called with the name of each part before it starts (``parts`` lists them).
+    """
+    store = Parts(directory / "parts", settings)
+    data = digits(settings.seed)
+    networks = {}
+    for variant in VARIANTS:
+        advance(f"train {NAMES[variant]}")
+        networks[variant] = _network(variant, data, settings, store)
+    results = {}
+    for label in settings.labels:
+        advance(f"check {label}")
+        results[label] = _check_label(label, networks, data, settings, store)
+    advance("compare rates")
+    ladder = [Ladder(**row) for row in store.keep("ladder", lambda: [
+        asdict(row) for variant, net in networks.items() for row in _ladder(variant, net, data, settings)])]
+    accuracies = {NAMES[v]: _accuracies(net, data, settings.seed) for v, net in networks.items()}
+    return Outcome(settings, results, ladder, accuracies, networks, data)
+
+
+def parts(settings: Settings) -> int:
+    """Number of parts of a run, for a progress bar."""
+    return len(VARIANTS) + len(settings.labels) + 1
+
+
+class Parts:
+    """Finished parts of a run on disk, found again only by a run of the same settings and the same code."""
+
+    def __init__(self, directory: Path, settings: Settings):
+        code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
+        key = json.dumps(asdict(settings), sort_keys=True).encode() + code + torch.__version__.encode()
+        self.directory = directory / hashlib.sha256(key).hexdigest()[:16]
+
+    def keep(self, name: str, compute: Callable[[], T]) -> T:
+        """The part as kept, or computed and kept; plain containers of numbers, strings and tensors."""
+        path = self.directory / f"{name}.pt"
+        if path.exists():
+            return torch.load(path, weights_only=True)
+        value = compute()
+        write_atomically(path, lambda temporary: torch.save(value, temporary))
+        return value
+
+
+def _network(variant: str, data: ImageData, settings: Settings, store: Parts) -> DenseResNet:
+    """A trained network in float64, so that pairs of trajectories can be compared."""
+    net = DenseResNet(data.train_x.shape[-1], 10, variant=variant, width=WIDTH, depth=DEPTH, horizon=HORIZON,
+                      generator=Generator().manual_seed(settings.seed))
+
+    def train() -> dict[str, Tensor]:
+        fit(net, data, epochs=settings.epochs, seed=settings.seed)
+        return net.state_dict()
+
+    net.load_state_dict(store.keep(f"network-{variant}", train))
+    return net.double().requires_grad_(False)
+
+
+def corrupted(data: ImageData, images: int, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Pairs of test images, float64: two different ones, and one clean with its noisy copy."""
+    x = data.test_x[:images].double()
+    generator = Generator().manual_seed(seed)
+    return {"clean pairs": (x, x.roll(1, 0)),
+            "Gaussian noise": (x, gaussian_noise(x, NOISE, generator)),
+            "structured noise": (x, structured_noise(x, NOISE, data.test_x[-1].double()))}
+
+
+def trained_cases(variant: str, net: DenseResNet, data: ImageData, settings: Settings) -> list[Case]:
+    """The trained network with pairs of real images as initial points."""
+    return [Case(f"{NAMES[variant]}, {kind}", net.layers.flow, net.layers.t, net.features(x), net.features(y))
+            for kind, (x, y) in corrupted(data, settings.images, settings.seed).items()]
+
+
+def _check_label(label: str, networks: dict[str, DenseResNet], data: ImageData, settings: Settings,
+                 store: Parts) -> CheckResult:
+    statement = STATEMENTS[label]
+
+    def compute() -> dict[str, Any]:
+        result = check(label, settings.trials, settings.seed, ascent=settings.ascent)
+        findings = list(result.findings)
+        for variant, net in networks.items():
+            findings += [examine(statement, case, ascent=settings.ascent)
+                         for case in trained_cases(variant, net, data, settings) if not statement.outside(case)]
+        return {"findings": [asdict(f) for f in findings], "control": asdict(result.control)}
+
+    kept = store.keep(f"check-{label}", compute)
+    return verdict(statement, [_finding(f) for f in kept["findings"]], _finding(kept["control"]))
+
+
+def _finding(plain: dict[str, Any]) -> Finding:
+    return Finding(**{**plain, "witness": Witness(**plain["witness"])})
+
+
+def _ladder(variant: str, net: DenseResNet, data: ImageData, settings: Settings) -> list[Ladder]:
+    """Bounds of every rate against the worst expansion found over [0, T]."""
+    flow, t = net.layers.flow, net.layers.t
+    seen = {steps: max(_worst_expansion(case, steps, settings) for case in trained_cases(variant, net, data, settings))
+            for steps in (CONVERGED, None)}
+    return [Ladder(NAMES[variant], rate, float(bounds.sensitivity(flow, t, rate=rate).curve[-1]), seen[CONVERGED],
+                   float(bounds.discrete_sensitivity(flow, t, rate=rate).curve[-1]), seen[None]) for rate in RATES]
+
+
+def _worst_expansion(case: Case, steps: int | None, settings: Settings) -> float:
+    """Largest ‖x(T) − y(T)‖/‖x0 − y0‖ over the pairs of a case, as drawn and attacked."""
+
+    def expansion(x: Tensor, y: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        distance = vector_norm(x - y, dim=-1)
+        return {"expansion": (distance[-1:], distance[:1])}
+
+    coarse = None if steps is None else 4 * DEPTH
+    attacked = attack(case, expansion, 2 * settings.ascent, steps=coarse)
+    worst = 0.0
+    with torch.no_grad():
+        for pair in ((case.x0, case.y0), attacked):
+            (now, start), = expansion(*case.solve(*pair, steps)).values()
+            worst = max(worst, float((now / start)[start > 0].max()))
+    return worst
+
+
+def _accuracies(net: DenseResNet, data: ImageData, seed: int) -> dict[str, float]:
+    """Test accuracy on clean and corrupted images."""
+    pairs = corrupted(data, len(data.test_x), seed)
+    clean = accuracy(net, data.test_x.double(), data.test_y)
+    return {"clean": clean} | {kind: accuracy(net, pairs[kind][1], data.test_y)
+                               for kind in ("Gaussian noise", "structured noise")}

@@ -1,0 +1,58 @@
+"""An inclusion as a layer: x(0) in, x(T) out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .. import _check
+from ..fields import Field, FieldFunction, as_field
+from ..functions import ProxFunction
+from ..inclusion import Inclusion
+from ..schemes import ForwardEuler, Scheme
+from ..solve import solve
+
+__all__ = ["InclusionLayer"]
+
+
+class InclusionLayer(nn.Module):
+    """x(0) ↦ x(T) for −x' ∈ ∂g + F, one step of the scheme between successive times.
+
+    Parameters
+    ----------
+    field : Field or callable F(t, x)
+        Its parameters are learned.
+    g : ProxFunction
+    t : Tensor (N + 1,) or sequence
+        Ends of the N layers.
+    scheme : Scheme, optional
+        ``ForwardEuler()`` by default: N residual layers.
+
+    Examples
+    --------
+    >>> import torch, diffincl as di
+    >>> field = di.ResNetSField(torch.eye(2), torch.zeros(2), torch.ones(2))
+    >>> InclusionLayer(field, di.Orthant(), [0.0, 1.0])(torch.tensor([[2.0, 0.5]]))
+    tensor([[1., 1.]])
+    """
+
+    def __init__(self, field: Field | FieldFunction, g: ProxFunction, t: Tensor | list[float],
+                 scheme: Scheme | None = None):
+        super().__init__()
+        self.times, _ = _check.times(t)
+        self.field, self.g = as_field(field), g
+        self.scheme = ForwardEuler() if scheme is None else scheme
+
+    @property
+    def flow(self) -> Inclusion:
+        """The inclusion with the present weights."""
+        return Inclusion(self.field, self.g)
+
+    @property
+    def t(self) -> Tensor:
+        """Ends of the layers, float64."""
+        return torch.tensor(self.times, dtype=torch.float64)
+
+    def forward(self, x0: Tensor) -> Tensor:
+        """State at the last time, shape of ``x0`` (*batch, d), which must lie in the domain of g."""
+        return solve(self.flow, x0, self.t, scheme=self.scheme).x[-1]

@@ -1,0 +1,66 @@
+"""Figures; matplotlib is imported inside functions only. Functions draw on the Axes they are given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["bound", "trajectory"]
+
+# Okabe and Ito's palette, told apart with any colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def bound(ax: Axes, t: Tensor, bounds: dict[str, Tensor], observed: Tensor, observed_label: str = "observed") -> Axes:
+    """Bounds (T,) by name against observed distances (T, n), logarithmic: the median, the range and the largest.
+
+    Examples
+    --------
+    >>> import matplotlib; matplotlib.use("Agg")
+    >>> import matplotlib.pyplot as plt, torch
+    >>> t = torch.linspace(0, 1, 5)
+    >>> ax = bound(plt.figure().subplots(), t, {"global": t.exp()}, torch.ones(5, 3))
+    >>> ax.get_yscale()
+    'log'
+    """
+    styles = ("-", "--", "-.", ":")
+    for k, (name, curve) in enumerate(bounds.items()):
+        ax.plot(t, curve, styles[k % 4], color=COLOURS[1 + k], lw=1.8, label=name)
+    low, middle, high = torch.quantile(observed.double(), torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64), dim=1)
+    ax.fill_between(t, low, high, color=COLOURS[0], alpha=0.2, lw=0, label=f"{observed_label}: range")
+    ax.plot(t, middle, color=COLOURS[0], lw=1.8, label=f"{observed_label}: median")
+    ax.set_yscale("log")
+    ax.set_xlim(float(t[0]), float(t[-1]))
+    ax.grid(True, which="major", alpha=0.25)
+    return ax
+
+
+def trajectory(ax: Axes, t: Tensor, x: Tensor, labels: list[str]) -> Axes:
+    """Coordinates x (T, n) over time; a bar below the axis marks the time that a coordinate spends at 0 (contact).
+
+    Examples
+    --------
+    >>> import matplotlib; matplotlib.use("Agg")
+    >>> import matplotlib.pyplot as plt, torch
+    >>> ax = trajectory(plt.figure().subplots(), torch.arange(3.0), torch.tensor([[1.0], [0.0], [0.0]]), ["x₁"])
+    >>> len(ax.lines)
+    1
+    """
+    top = max(float(x.max()), 1e-12)
+    for i, label in enumerate(labels):
+        colour = COLOURS[i % len(COLOURS)]
+        ax.plot(t, x[:, i], color=colour, lw=1.8, label=label)
+        height = -top * (0.035 + 0.045 * i)
+        contact = x[:, i] == 0
+        ax.fill_between(t, height - 0.014 * top, height + 0.014 * top, where=contact.numpy(), color=colour, lw=0)
+    ax.axhline(0, color="0.4", lw=0.8)
+    ax.set_xlim(float(t[0]), float(t[-1]))
+    ax.set_ylim(-top * (0.06 + 0.045 * len(labels)), top * 1.05)
+    ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= 1.05 * top])
+    ax.grid(True, alpha=0.25)
+    return ax
