@@ -14,9 +14,12 @@ from torch import Tensor
 __all__: list[str] = []
 
 
+_is_functorch_wrapped = getattr(torch._C, "_functorch").is_functorch_wrapped_tensor  # noqa: B009
+
+
 def concrete(x: Tensor) -> bool:
     """Whether the values of ``x`` can be read: not inside torch.compile or a torch.func transform."""
-    return not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return not torch.compiler.is_compiling() and not _is_functorch_wrapped(x)
 
 
 def describe(x: Tensor) -> str:

@@ -103,6 +103,11 @@ class ResNetField(Field):
     Zhang, Schaeffer, "Forward Stability of ResNet and Its Variants", 2020; theory §1.
     """
 
+    A1: Curve | Constant
+    b1: Curve | Constant
+    A2: Curve | Constant
+    b2: Curve | Constant
+
     def __init__(self, A1: Weight, b1: Weight, A2: Weight, b2: Weight):
         super().__init__()
         self._set(A1=A1, b1=b1, A2=A2, b2=b2)
@@ -217,6 +222,8 @@ class ResNetSField(ResNetField):
     >>> F(0.0, torch.tensor([1.0, -1.0]))
     tensor([4., 0.])
     """
+
+    A: Curve | Constant
 
     def __init__(self, A: Weight, b1: Weight, b2: Weight):
         Field.__init__(self)

@@ -48,8 +48,8 @@ def trajectory(ax: Axes, t: Tensor, x: Tensor, labels: list[str]) -> Axes:
     >>> import matplotlib; matplotlib.use("Agg")
     >>> import matplotlib.pyplot as plt, torch
     >>> ax = trajectory(plt.figure().subplots(), torch.arange(3.0), torch.tensor([[1.0], [0.0], [0.0]]), ["x₁"])
-    >>> len(ax.lines)
-    1
+    >>> [line.get_label() for line in ax.lines][:1]
+    ['x₁']
     """
     top = max(float(x.max()), 1e-12)
     for i, label in enumerate(labels):

@@ -151,7 +151,8 @@ def _bounds_figure(outcome: Outcome) -> Any:
 
 
 def _trajectories_figure(outcome: Outcome) -> Any:
-    figure, axes = _canvas("Features of one test image along the flow; bars: contact with the boundary $x_i = 0$", sharey=False)
+    figure, axes = _canvas("Features of one test image along the flow; bars: contact with the boundary $x_i = 0$",
+                           sharey=False)
     image = outcome.data.test_x[:1].double()
     for ax, (variant, net) in zip(axes, outcome.networks.items(), strict=True):
         t = torch.linspace(0, net.layers.times[-1], 401, dtype=torch.float64)
@@ -193,8 +194,8 @@ def _page(outcome: Outcome, figures: list[tuple[Path, str, str]]) -> str:
         f"{html.escape(torch.__version__)}.</p>",
         "<h2>Statements</h2>", _verdict_rows(outcome),
         "<p><small>A ratio of 1 means that the bound is attained. Violations are counted after the numerical error of "
-        "the trajectories (rounding; for flows twice the step-doubling difference) is taken off. A control lies outside "
-        "the hypothesis: there the same search must find a violation.</small></p>",
+        "the trajectories (rounding; for flows twice the step-doubling difference) is taken off. A control lies "
+        "outside the hypothesis: there the same search must find a violation.</small></p>",
         "<h2>How tight: the ladder of rates</h2>", _ladder_rows(outcome),
         "<h2>Accuracy of the networks</h2>", _accuracy_rows(outcome)]
     for path, title, text in figures:

@@ -88,9 +88,9 @@ class DenseResNet(nn.Module):
     def constrain_(self) -> None:
         """Project the weights back onto the structure: A2 >= 0 (D), h‖A_k‖² <= 2 with a thousandth to spare (S)."""
         field = self.layers.field
-        if self.variant == "d":
-            field.A2.values.clamp_(min=0)  # type: ignore[union-attr]
-        if self.variant == "s":
-            A = field.A.values  # type: ignore[union-attr]
+        if isinstance(field, ResNetDField):
+            field.A2.values.clamp_(min=0)
+        if isinstance(field, ResNetSField):
+            A = field.A.values
             limit = (2 * 0.999 / self.h) ** 0.5
             A.mul_((limit / dense(A, status="float").value).clamp(max=1.0).to(A)[:, None, None])
