@@ -100,14 +100,20 @@ def times(t: Any) -> tuple[list[float], float]:
         raise ValueError(f"t must be a 1-D tensor of at least two times; got {describe(t)}. "
                          f"For one interval pass t = [t_start, t_end].")
     eps = torch.finfo(t.dtype).eps if t.is_floating_point() else torch.finfo(torch.float64).eps
-    values: list[float] = t.detach().to(torch.float64).tolist()
+    t = t.detach().to("cpu", torch.float64)
+    values: list[float] = t.tolist()
+    if not bool(torch.isfinite(t).all() and (t.diff() > 0).all()):
+        raise ValueError(_fault_in_times(values))
+    return values, eps
+
+
+def _fault_in_times(values: list[float]) -> str:
+    """What is wrong with times that are not finite and strictly increasing."""
     for k, value in enumerate(values):
         if not math.isfinite(value):
-            raise ValueError(f"t must be finite; t[{k}] is {value}.")
-    for k, (a, b) in enumerate(pairwise(values)):
-        if b == a:
-            raise ValueError(f"t must be strictly increasing; t[{k}] and t[{k + 1}] are both {a:g}. Drop the repeat.")
-        if b < a:
-            raise ValueError(f"t must be strictly increasing; t[{k}] = {a:g} is followed by {b:g}. An inclusion cannot "
-                             f"be run backward: trajectories merge, so the past is not a function of the present.")
-    return values, eps
+            return f"t must be finite; t[{k}] is {value}."
+    k = next(k for k, (a, b) in enumerate(pairwise(values)) if b <= a)
+    if values[k] == values[k + 1]:
+        return f"t must be strictly increasing; t[{k}] and t[{k + 1}] are both {values[k]:g}. Drop the repeat."
+    return (f"t must be strictly increasing; t[{k}] = {values[k]:g} is followed by {values[k + 1]:g}. An inclusion "
+            f"cannot be run backward: trajectories merge, so the past is not a function of the present.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,8 +11,9 @@ from torch import Tensor
 from . import _check
 from .functions import ConvexSet
 from .inclusion import Inclusion
+from .schemes import Scheme
 
-__all__ = ["Solution", "SolveError", "Stats"]
+__all__ = ["LastSteps", "Solution", "SolveError", "Stats"]
 
 OK, FIELD_NOT_FINITE, STEP_FAILED = 0, 1, 2
 
@@ -22,6 +24,15 @@ class Stats:
 
     steps: int
     evaluations: int
+
+
+@dataclass(frozen=True, eq=False)
+class LastSteps:
+    """The steps that ended at the save times after the first: their scheme, their ends (a, b) and the states before."""
+
+    scheme: Scheme
+    intervals: tuple[tuple[float, float], ...]
+    before: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +55,8 @@ class Solution:
         Row k is the element of ∂g(t[k+1], x[k+1]) that the step ending at t[k+1] used; −x' = multiplier + F.
     switches : None
         Located contacts; fixed-step schemes locate none.
-    prox_points, prox_steps : Tensor (T − 1, *batch, *state), floats
-        The last prox before each save time was x = prox_h(z), with these z and h.
+    last_steps : LastSteps
+        The step that ended at each save time; the multiplier is computed from it when asked for.
 
     Examples
     --------
@@ -64,15 +75,18 @@ class Solution:
     message: str
     stats: Stats
     flow: Inclusion
-    prox_points: Tensor
-    prox_steps: tuple[float, ...]
+    last_steps: LastSteps
     switches: None = None
 
-    @property
+    @cached_property
     def multiplier(self) -> Tensor:
         """(z − x)/h of the last prox x = prox_h(z) before each save time after the first."""
-        h = torch.tensor(self.prox_steps, dtype=torch.float64).to(self.x).reshape(-1, *[1] * (self.x.ndim - 1))
-        return (self.prox_points - self.x[1:]) / h
+        scheme, rows = self.last_steps.scheme, []
+        for k, ((a, b), x) in enumerate(zip(self.last_steps.intervals, self.last_steps.before, strict=True)):
+            t, t_next = torch.tensor([a, b], dtype=torch.float64).unbind()
+            _, z = scheme.step(self.flow.field.on(a, b), self.flow.g, t, t_next, b - a, x)
+            rows.append((z - self.x[k + 1]) / (scheme.prox_fraction * (b - a)))
+        return torch.stack(rows) if rows else self.x[:0]
 
     @property
     def success(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -15,13 +16,14 @@ from .fields import FieldFunction
 from .functions import ConvexSet
 from .inclusion import Inclusion
 from .schemes import ForwardEuler, Scheme
-from .solution import FIELD_NOT_FINITE, OK, STEP_FAILED, Solution, SolveError, Stats
+from .solution import FIELD_NOT_FINITE, OK, STEP_FAILED, LastSteps, Solution, SolveError, Stats
 from .steps import Fixed, Plan, plan
 
 __all__ = ["solve"]
 
-# Steps between two looks for values that are not finite: long enough that looking is cheap.
-BLOCK = 64
+# Steps between two looks for values that are not finite (and in a segment of checkpointing): long enough that looking
+# is cheap. Of large states fewer are held back, no more than BLOCK_BYTES, which stay in the cache.
+BLOCK, BLOCK_BYTES = 64, 2**19
 
 
 def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, scheme: Scheme | None = None,
@@ -81,8 +83,10 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, scheme: Schem
     layout = plan(flow.field, t, steps)
     _check_start(flow, x0, layout.t[0])
     run = _Run(flow, scheme, layout, x0)
-    for block in run.blocks(progress):
-        if gradient == "checkpoint" and torch.is_grad_enabled():
+    segments = gradient == "checkpoint" and torch.is_grad_enabled()
+    length = BLOCK if segments else max(1, min(BLOCK, BLOCK_BYTES // (x0.numel() * x0.element_size())))
+    for block in run.blocks(length, progress):
+        if segments:
             states, points = checkpoint(run.advance, block, run.x, use_reentrant=False)  # type: ignore[misc]
         else:
             states, points = run.advance(block, run.x)
@@ -130,7 +134,7 @@ class _Counted:
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         self.evaluations += 1
         value = self.F(t, x)
-        if not isinstance(value, Tensor) or value.shape != self.shape or value.dtype is not self.dtype:
+        if getattr(value, "shape", None) != self.shape or value.dtype is not self.dtype:
             got = _check.describe(value) if isinstance(value, Tensor) else repr(value)
             raise FieldShapeError(f"the field must return {_check.describe(x)}, like x; at t = {float(t):g} it "
                                   f"returned {got}. Return a tensor of the shape and dtype of x.")
@@ -144,9 +148,10 @@ class _Run:
         self.flow, self.scheme, self.plan, self.x = flow, scheme, plan, x0
         self.F = _Counted(x0)
         self.times = torch.tensor(plan.t, dtype=torch.float64).unbind()
+        self.every_step_saved = len(plan.saves) == len(plan.t)
         self.at_save = frozenset(plan.saves)
-        self.states: list[Tensor] = [x0.unsqueeze(0)]
-        self.points: list[Tensor] = []
+        self.saved = [x0]
+        self.before: list[Tensor] = []  # the state before the last step to each save time, where steps lie between
         self.steps = 0
         self.status = torch.zeros(x0.shape[:-1], dtype=torch.int8, device=x0.device)
         self.failure = ""
@@ -157,45 +162,48 @@ class _Run:
         """Whether a sample is left that has not failed."""
         return bool((self.status == OK).any())
 
-    def blocks(self, progress: bool) -> Iterator[range]:
-        """The steps, a block at a time."""
+    def blocks(self, length: int, progress: bool) -> Iterator[range]:
+        """The steps, ``length`` at a time."""
         total = len(self.plan.t) - 1
         with tqdm(total=total, unit="step", disable=not progress) as bar:
-            for start in range(0, total, BLOCK):
-                block = range(start, min(start + BLOCK, total))
+            for start in range(0, total, length):
+                block = range(start, min(start + length, total))
                 yield block
                 bar.update(len(block))
 
-    def advance(self, block: range, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The states after the steps of a block and the points whose prox they are, (steps, *batch, d) each."""
+    def advance(self, block: range, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The states after the steps of a block and the points whose prox they are."""
         states, points = [], []
-        step, on, g, F, t, times = self.scheme.step, self.flow.field.on, self.flow.g, self.F, self.plan.t, self.times
+        step, on, g, F = self.scheme.step, self.flow.field.on, self.flow.g, self.F
+        ends = slice(block.start, block.stop + 1)
         try:
-            for k in block:
-                F.F = on(t[k], t[k + 1])
-                x, z = step(F, g, times[k], times[k + 1], t[k + 1] - t[k], x)
+            for (a, b), (t, t_next) in zip(pairwise(self.plan.t[ends]), pairwise(self.times[ends]), strict=True):
+                F.F = on(a, b)
+                x, z = step(F, g, t, t_next, b - a, x)
                 states.append(x)
                 points.append(z)
         except FieldShapeError as error:
             self.error = error
-        if not states:
-            return x[None][:0], x[None][:0]
-        return torch.stack(states), torch.stack(points)
+        return states, points
 
-    def accept(self, block: range, states: Tensor, points: Tensor) -> bool:
+    def accept(self, block: range, states: list[Tensor], points: list[Tensor]) -> bool:
         """Keep a block's results; mark and blank samples in which a value was not finite. True if a sample failed."""
+        if not states:
+            return False
         self.steps += len(states)
         failed = False
-        if len(states) and not _sums_are_finite(points, states[-1]):
-            states, points, failed = self._blank(block, states, points)
-        rows = [k - block.start for k in block[:len(states)] if k + 1 in self.at_save]
-        everything = len(rows) == len(states)
-        self.states.append(states if everything else states[rows])
-        self.points.append(points if everything else points[rows])
-        self.x = states[-1] if len(states) else self.x
+        if not _sums_are_finite(points, states[-1]):
+            states, failed = self._blank(block, torch.stack(states), torch.stack(points))
+        if self.every_step_saved:
+            self.saved += states
+        else:
+            rows = [k for k in range(len(states)) if block[k] + 1 in self.at_save]
+            self.saved += [states[k] for k in rows]
+            self.before += [states[k - 1] if k else self.x for k in rows]
+        self.x = states[-1]
         return failed
 
-    def _blank(self, block: range, states: Tensor, points: Tensor) -> tuple[Tensor, Tensor, bool]:
+    def _blank(self, block: range, states: Tensor, points: Tensor) -> tuple[list[Tensor], bool]:
         """NaN from the first value on that is not finite; says which samples failed here, why and when."""
         finite_z = torch.isfinite(points.detach()).all(-1)
         finite_x = torch.isfinite(states.detach()).all(-1)
@@ -208,8 +216,7 @@ class _Run:
         if bool(news.any()) and not self.failure:
             i = _check.first(news & (first == first[news].min())) if news.ndim else ()
             self.failure = self._describe(i, block[int(first[i])], int(kind[i]))
-        keep = good.unsqueeze(-1)
-        return torch.where(keep, states, torch.nan), torch.where(keep, points, torch.nan), bool(news.any())
+        return list(torch.where(good.unsqueeze(-1), states, torch.nan)), bool(news.any())
 
     def _describe(self, sample: tuple[int, ...], step: int, kind: int) -> str:
         t = self.plan.t[step]
@@ -219,12 +226,11 @@ class _Run:
 
     def solution(self) -> Solution:
         """What has been computed so far."""
-        x = torch.cat(self.states)
-        ends = self.plan.saves[:len(x)]
+        x, ends = torch.stack(self.saved), self.plan.saves[:len(self.saved)]
         t = torch.tensor([self.plan.t[k] for k in ends], dtype=torch.float64)
-        prox_steps = [self.scheme.prox_fraction * (self.plan.t[k] - self.plan.t[k - 1]) for k in ends[1:]]
-        return Solution(t, x, self.status, self._message(), Stats(self.steps, self.F.evaluations), self.flow,
-                        torch.cat(self.points) if self.points else x[:0], tuple(prox_steps))
+        before = x[:-1] if self.every_step_saved or not self.before else torch.stack(self.before)
+        last = LastSteps(self.scheme, tuple((self.plan.t[k - 1], self.plan.t[k]) for k in ends[1:]), before)
+        return Solution(t, x, self.status, self._message(), Stats(self.steps, self.F.evaluations), self.flow, last)
 
     def _message(self) -> str:
         if self.error:
@@ -235,9 +241,9 @@ class _Run:
         return f"{failed} of {self.status.numel()} samples failed; first, {self.failure}."
 
 
-def _sums_are_finite(*tensors: Tensor) -> bool:
+def _sums_are_finite(points: list[Tensor], state: Tensor) -> bool:
     """A quick look: a sum is finite only if its terms are (an overflow of the sum only costs a closer look)."""
-    if not _check.concrete(tensors[0]):
+    if not _check.concrete(state):
         return True
     with torch.no_grad():
-        return all(math.isfinite(float(x.sum())) for x in tensors)
+        return math.isfinite(float(torch.stack(points).sum())) and math.isfinite(float(state.sum()))

@@ -72,15 +72,16 @@ def plan(field: Field, t: object, steps: Fixed | None = None) -> Plan:
     largest = max(abs(values[0]), abs(values[-1]))
     tolerance = 4 * eps * largest + (1e-9 * field.knot_length if field.knots else 0.0)
     saves = [_snap(value, field.knots, tolerance) for value in values] if field.knots else values
-    for a, b in pairwise(saves):
+    for a, b in pairwise(saves if field.knots else ()):
         if not a < b:
             raise ValueError(f"t holds two times that both count as the knot {a:g} of the weights (tolerance "
                              f"{tolerance:.1e}). Drop one, or pass t in float64.")
     if not (field.domain[0] <= saves[0] and saves[-1] <= field.domain[1]):
         raise ValueError(f"t must stay where the weights are defined, [{field.domain[0]:g}, {field.domain[1]:g}]; got "
                          f"[{saves[0]:g}, {saves[-1]:g}]. Build the curves with t0 and t1 that cover t.")
-    stops = sorted({*saves, *(knot for knot in field.knots if saves[0] < knot < saves[-1])})
-    boundaries = _divide(stops, steps)
+    boundaries = _divide(sorted({*saves, *(k for k in field.knots if saves[0] < k < saves[-1])}), steps)
+    if len(boundaries) == len(saves):
+        return Plan(tuple(boundaries), tuple(range(len(saves))))
     index = {time: k for k, time in enumerate(boundaries)}
     return Plan(tuple(boundaries), tuple(index[time] for time in saves))
 
