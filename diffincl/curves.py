@@ -142,7 +142,12 @@ class PiecewiseLinear(Curve):
         k = self.piece((a + b) / 2)
         start, left, length = self.values[k], self.t0 + k * self.length, self.length
         rise = self.values[k + 1] - start
-        return lambda t: start + ((t - left) / length) * rise
+
+        def at(t: float | Tensor) -> Tensor:
+            share = (t - left) / length
+            return start + (share.to(start) if isinstance(share, Tensor) else share) * rise
+
+        return at
 
     def refine(self, factor: int = 2) -> PiecewiseLinear:
         """The same function with ``factor`` times as many pieces."""

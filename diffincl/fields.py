@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from . import _check
-from .curves import Constant, Curve, PiecewiseLinear
+from .curves import KNOT_TOLERANCE, Constant, Curve, PiecewiseLinear
 
 __all__ = ["CallableField", "Field", "ResNetDField", "ResNetField", "ResNetSField", "Weights"]
 
@@ -117,8 +117,8 @@ class ResNetField(Field):
         for name, weight in weights.items():
             setattr(self, name, _as_curve(name, weight))
         curves = [curve for curve in self.children() if isinstance(curve, Curve)]
-        self.knots = tuple(sorted({knot for curve in curves for knot in curve.knots}))
         self.knot_length = min((curve.length for curve in curves), default=math.inf)
+        self.knots = _merge(sorted(knot for curve in curves for knot in curve.knots), KNOT_TOLERANCE * self.knot_length)
         self.domain = (max((c.t0 for c in curves), default=-math.inf), min((c.t1 for c in curves), default=math.inf))
         if self.domain[0] >= self.domain[1]:
             raise ValueError(f"the curves of the weights share no time interval; their knots are {self.knots}.")
@@ -144,7 +144,7 @@ class ResNetField(Field):
 
     def forward(self, t: float | Tensor, x: Tensor) -> Tensor:
         """F(t, x); at a knot, the weights from the right."""
-        later = [knot for knot in self.knots if knot > float(t) + 1e-9 * self.knot_length]
+        later = [knot for knot in self.knots if knot > float(t) + KNOT_TOLERANCE * self.knot_length]
         return self.on(float(t), later[0] if later else float(t))(cast(Tensor, t), x)
 
     @property
@@ -243,6 +243,11 @@ class ResNetSField(ResNetField):
 def as_field(field: Field | FieldFunction) -> Field:
     """A library field as it is, any other callable wrapped."""
     return field if isinstance(field, Field) else CallableField(field)
+
+
+def _merge(knots: list[float], tolerance: float) -> tuple[float, ...]:
+    """Sorted knots of several curves, those that differ by rounding only taken as one."""
+    return tuple(knot for k, knot in enumerate(knots) if k == 0 or knot - knots[k - 1] > tolerance)
 
 
 def _as_curve(name: str, weight: Weight) -> Curve | Constant:

@@ -58,8 +58,8 @@ class ProxFunction:
         float64 at ε = 1e-6/(1 + ‖v‖), which resolves about nine digits. Sets with a formula override it.
         """
         x64, v64 = x.double(), v.double()
-        eps = 1e-6 / (1 + vector_norm(v64, dim=-1, keepdim=True).max().item())
-        return (vector_norm(x64 - self.prox(x64 + eps * v64, eps, t), dim=-1) / eps).to(x.dtype)
+        eps = 1e-6 / (1 + vector_norm(v64, dim=-1, keepdim=True))
+        return (vector_norm(x64 - self.prox(x64 + eps * v64, eps, t), dim=-1) / eps[..., 0]).to(x.dtype)
 
 
 class ConvexSet(ProxFunction):
@@ -80,12 +80,16 @@ class ConvexSet(ProxFunction):
     def contains(self, x: Tensor, t: Time = 0.0, atol: float | None = None) -> Tensor:
         """Whether ``x`` is within ``atol`` of C(t), shape (*batch,); default 64 rounding units of its largest entry."""
         if atol is None:
-            atol = 64 * torch.finfo(x.dtype).eps * max(1.0, float(x.detach().abs().max()))
+            return self.distance(x, t) <= 64 * torch.finfo(x.dtype).eps * x.detach().abs().amax(-1).clamp_min(1)
         return self.distance(x, t) <= atol
 
     def value(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """0 in C(t), infinity outside."""
         return torch.where(self.contains(x, t), 0.0, torch.inf).to(x.dtype)
+
+    def normal_distance(self, x: Tensor, v: Tensor, t: Time = 0.0) -> Tensor:
+        """Distance of ``v`` from the normal cone at the point of C(t) nearest to ``x`` (rounding of x is no normal)."""
+        return super().normal_distance(self.project(x.double(), t), v.double(), t).to(x.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,8 +172,8 @@ class Box(ConvexSet):
         """min(max(x, lower), upper)."""
         lower, upper = _like(self.lower, x), _like(self.upper, x)
         if isinstance(lower, Tensor) or isinstance(upper, Tensor):
-            return torch.minimum(torch.maximum(x, torch.as_tensor(lower).to(x)), torch.as_tensor(upper).to(x))
-        return torch.clamp(x, lower, upper)
+            lower, upper = torch.as_tensor(lower).to(x), torch.as_tensor(upper).to(x)
+        return torch.clamp(x, lower, upper)  # type: ignore[arg-type]
 
     def normal_distance(self, x: Tensor, v: Tensor, t: Time = 0.0) -> Tensor:
         """Exact: v_i <= 0 is allowed at the lower bound, v_i >= 0 at the upper one."""
@@ -290,6 +294,18 @@ class Simplex(ConvexSet):
         rank = torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
         support = (ordered * rank > excess).sum(-1, keepdim=True).clamp_min(1)
         return torch.relu(x - excess.gather(-1, support - 1) / support)
+
+    def normal_distance(self, x: Tensor, v: Tensor, t: Time = 0.0) -> Tensor:
+        """Exact: ∂g(x) holds the n with n_i = c where x_i > 0 and n_i <= c where x_i = 0, c any number; the best c is a
+        mean over the support and the largest of the other entries."""
+        support = x > 0
+        others = torch.where(support, -torch.inf, v).sort(dim=-1, descending=True).values
+        total = torch.where(support, v, 0.0).sum(-1, keepdim=True)
+        number = support.sum(-1, keepdim=True)
+        totals = torch.cat([total, total + torch.where(others == -torch.inf, 0.0, others).cumsum(-1)], -1)
+        levels = totals / (number + torch.arange(x.shape[-1] + 1, device=x.device)).clamp_min(1)
+        c = levels.gather(-1, (others > levels[..., :-1]).long().cumprod(-1).sum(-1, keepdim=True))
+        return vector_norm(torch.where(support, v - c, torch.relu(v - c)), dim=-1)
 
 
 @dataclass(frozen=True, eq=False)

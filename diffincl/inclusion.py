@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import _check
 from .fields import Field, FieldFunction, as_field
-from .functions import ProxFunction
+from .functions import ConvexSet, ProxFunction
 
 __all__ = ["Inclusion"]
 
@@ -57,6 +57,10 @@ class Inclusion:
             lipschitz = _check.number("lipschitz", lipschitz, at_least=0.0)
         if one_sided is not None:
             one_sided = _check.number("one_sided", one_sided)
+            if lipschitz is not None and one_sided < -lipschitz:
+                raise ValueError(f"one_sided must be at least −lipschitz, since (F(x) − F(y))·(x − y) <= "
+                                 f"lipschitz·‖x − y‖²; got one_sided = {one_sided:g} and lipschitz = {lipschitz:g}. "
+                                 f"One of them is no constant of F; leave it out.")
         object.__setattr__(self, "field", as_field(field))
         object.__setattr__(self, "g", g)
         object.__setattr__(self, "lipschitz", lipschitz)
@@ -72,6 +76,28 @@ class Inclusion:
         if not callable(v):
             raise TypeError(f"v must be callable as v(t, x); got {type(v).__name__}.")
         return cls(_Negative(v), g, lipschitz=lipschitz, one_sided=one_sided)
+
+
+    def validate(self, x0: Tensor, t0: float) -> None:
+        """Raise where ``x0`` is no finite floating-point tensor (*batch, d) that fits the field and lies in C(t0)."""
+        _check.finite("x0", _check.tensor("x0", x0))
+        if x0.ndim < 1:
+            raise ValueError(f"x0 must have shape (*batch, d); got {_check.describe(x0)}. Write x0.reshape(1).")
+        self.field.validate(x0)
+        if isinstance(self.g, ConvexSet) and _check.concrete(x0):
+            self._validate_inside(self.g, x0, t0)
+
+    @staticmethod
+    @torch.no_grad()
+    def _validate_inside(C: ConvexSet, x0: Tensor, t0: float) -> None:
+        try:
+            inside = C.contains(x0, t0)
+        except RuntimeError as error:
+            raise ValueError(f"x0 does not fit {C}: {error}. Give both the same last dimension.") from error
+        if not bool(inside.all()):
+            i = _check.first(~inside)
+            raise ValueError(f"x0 must lie in C; sample {i} is {float(C.distance(x0, t0)[i]):.3g} away from {C}. "
+                             f"Project it with C.project(x0).")
 
 
 class _Negative(torch.nn.Module):

@@ -83,19 +83,23 @@ def _at_one_time(A1: Tensor, A2: Tensor, rate: str, status: str) -> Rate:
     return Rate(along(weights, weights, rate, status=status)[..., 0], status)
 
 
-def along(left: Weights, right: Weights, rate: str, p: float = 2, *, status: str = norms.CERTIFIED) -> Tensor:
+def along(left: Weights, right: Weights, rate: str, p: float = 2, *, scaling: Tensor | None = None,
+          status: str = norms.CERTIFIED) -> Tensor:
     """Control points (*batch, 3) of a rate on pieces whose weights go linearly from ``left`` to ``right``.
 
-    ``p`` other than 2 (1 or inf) goes with "global" only: products of ℓp norms.
+    ``p`` other than 2 (1 or inf) goes with "global" only: products of ℓp norms. ``scaling`` is the diagonal Q of
+    "scaled", (*batch, m), optimised if it is not given.
     """
     _check.choice("rate", rate, RATES)
     if rate == "global":
         return _global(left, right, p, status)
     if p != 2:
         raise ValueError(f"rate={rate!r} bounds the Euclidean norm; got p = {p}. Use rate='global' for p = 1 or inf.")
+    if rate == "centred":
+        return _centred(left, right, status)
     same = transposed(left) & transposed(right)
-    points = _scaled(left, right, status) if rate == "scaled" else _centred(left, right, status)
-    return torch.where(same.unsqueeze(-1), 0.0, points) if rate == "scaled" else points
+    q = optimise_scaling(left, right) if scaling is None else scaling
+    return torch.where(same.unsqueeze(-1), 0.0, _scaled(left, right, q, status))
 
 
 def transposed(weights: Weights) -> Tensor:
@@ -145,22 +149,31 @@ def _minus_sym(A2: Tensor, A1: Tensor, status: str) -> Tensor:
     return norms.largest_eigenvalue(-0.5 * (P + P.mT), 0.5 * (error + error.mT) + norms.UNIT * P.abs(), status=status)
 
 
-def _scaled(left: Weights, right: Weights, status: str) -> Tensor:
-    q = optimise_scaling(left, right)
-    start = _scaled_norm(left, q, status)
-    end = start if right is left else _scaled_norm(right, q, status)
+def _scaled(left: Weights, right: Weights, q: Tensor, status: str) -> Tensor:
+    alive = alive_units(left, right)
+    start = _scaled_norm(left, q, alive, status)
+    end = start if right is left else _scaled_norm(right, q, alive, status)
     return 0.25 * torch.stack([start * start, start * end, end * end], -1) * (1 + 8 * norms.UNIT)
 
 
-def _difference(weights: Weights, q: Tensor) -> tuple[Tensor, Tensor]:
-    """A2Q and A1ᵀQ⁻¹ without dead units (a unit with a zero row or column contributes nothing)."""
-    alive = (weights.A1 != 0).any(-1) & (weights.A2 != 0).any(-2)
+def alive_units(left: Weights, right: Weights) -> Tensor:
+    """Units whose row and column are both nonzero somewhere on the piece; the others contribute nothing.
+
+    A unit that dies at one end only must stay: in between its row and column are both nonzero.
+    """
+    row = (left.A1 != 0).any(-1) | (right.A1 != 0).any(-1)
+    column = (left.A2 != 0).any(-2) | (right.A2 != 0).any(-2)
+    return row & column
+
+
+def _difference(weights: Weights, q: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+    """A2Q and A1ᵀQ⁻¹ without dead units."""
     return (weights.A2 * (q * alive).unsqueeze(-2), weights.A1.mT * (alive / q).unsqueeze(-2))
 
 
-def _scaled_norm(weights: Weights, q: Tensor, status: str) -> Tensor:
+def _scaled_norm(weights: Weights, q: Tensor, alive: Tensor, status: str) -> Tensor:
     """‖A2Q − A1ᵀQ⁻¹‖₂ from above, the rounding of the difference included."""
-    plus, minus = _difference(weights, q)
+    plus, minus = _difference(weights, q, alive)
     rounding = 4 * norms.UNIT * torch.linalg.matrix_norm(plus.abs() + minus.abs())
     return norms.dense(plus - minus, status=status).value + 1.01 * rounding
 
@@ -173,7 +186,7 @@ def optimise_scaling(left: Weights, right: Weights, iterations: int = 150) -> Te
     Starts from q_k² = ‖v_k‖/‖u_k‖ and descends the logarithm of a smoothed largest eigenvalue, convex in q², with
     Adam; the best iterate is kept. Whatever comes out is a valid scaling.
     """
-    ends = (left,) if right is left else (left, right)
+    ends, alive = (left,) if right is left else (left, right), alive_units(left, right)
     rows = torch.stack([w.A1.norm(dim=-1) for w in ends]).mean(0)
     columns = torch.stack([w.A2.norm(dim=-2) for w in ends]).mean(0)
     start = torch.where((rows > 0) & (columns > 0), rows / columns, 1.0).clamp(1e-12, 1e12).sqrt()
@@ -184,7 +197,7 @@ def optimise_scaling(left: Weights, right: Weights, iterations: int = 150) -> Te
     best, best_size = start, torch.full(start.shape[:-1], torch.inf, dtype=start.dtype, device=start.device)
     with torch.enable_grad():
         for k in range(iterations):
-            eigenvalues = torch.stack([_gram_eigenvalues(w, log_q.exp()) for w in ends]).relu()
+            eigenvalues = torch.stack([_gram_eigenvalues(w, log_q.exp(), alive) for w in ends]).relu()
             size = eigenvalues[..., -1].detach().sum(0)
             better = size < best_size
             best_size = torch.where(better, size, best_size)
@@ -199,7 +212,7 @@ def optimise_scaling(left: Weights, right: Weights, iterations: int = 150) -> Te
     return best
 
 
-def _gram_eigenvalues(weights: Weights, q: Tensor) -> Tensor:
-    plus, minus = _difference(weights, q)
+def _gram_eigenvalues(weights: Weights, q: Tensor, alive: Tensor) -> Tensor:
+    plus, minus = _difference(weights, q, alive)
     M = plus - minus
     return torch.linalg.eigvalsh(M @ M.mT if M.shape[-2] <= M.shape[-1] else M.mT @ M)

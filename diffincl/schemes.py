@@ -143,8 +143,9 @@ class ImplicitEuler:
     Parameters
     ----------
     tol : float
-        Largest accepted residual |x⁺ − prox_h(x − hF(t + h, x⁺))|, relative to 1 + |x⁺| entry by entry; None takes 256
-        rounding units of the dtype.
+        A sample has converged when the residual |u − prox_h(x − hF(t + h, u))| or the last Newton step is at most
+        tol·(1 + |u|) entry by entry (of a stiff F the first cannot be small: rounding of u is multiplied by hL); None
+        takes 256 rounding units of the dtype.
     max_iter : int
         Newton iterations before a sample counts as failed.
 
@@ -171,8 +172,8 @@ class ImplicitEuler:
     max_iter: int = 50
     order: ClassVar[int] = 1
     prox_fraction: ClassVar[float] = 1.0
-    failure: ClassVar[str] = ("the inner Newton iteration of ImplicitEuler did not converge; take smaller steps or "
-                              "raise max_iter")
+    failure: ClassVar[str] = ("the inner Newton iteration of ImplicitEuler did not converge; take smaller "
+                              "steps, raise max_iter, or use float64")
 
     def __post_init__(self) -> None:
         if self.tol is not None:
@@ -183,19 +184,26 @@ class ImplicitEuler:
              x: Tensor) -> tuple[Tensor, Tensor]:
         """One step; see the module for the contract."""
 
-        def residual(u: Tensor, x: Tensor = x) -> Tensor:
-            return u - g.prox(x - h * F(t_next, u), h, t_next)
+        def source(u: Tensor, x: Tensor) -> Tensor:
+            return x - h * F(t_next, u)
 
-        start = x.detach()
+        def residual(u: Tensor, x: Tensor) -> Tensor:
+            return u - g.prox(source(u, x), h, t_next)
+
+        start, tol = x.detach(), self._tolerance(x)
         with torch.no_grad():
-            u, converged = _newton(lambda u: residual(u, start), start, self._tolerance(x), self.max_iter)
-        if x.requires_grad or residual(u).requires_grad:
-            # One Newton step with a frozen Jacobian: the value stays, the derivative is that of the implicit function.
-            J = _jacobian(lambda v: residual(v, start), u)
-            u = u - _solve(J, residual(u))
-        u = torch.where(converged, u, torch.nan)
-        z = x - h * F(t_next, torch.where(converged, u, start))
-        return u, z
+            u, converged = _newton(lambda u: residual(u, start), start, tol, self.max_iter)
+            z = source(torch.where(converged, u, start), start)
+            p = g.prox(z, h, t_next)
+            # u and p agree up to rounding, which hL multiplies in p: p lies in C; u where that matters.
+            x_next = torch.where(converged, torch.where((u - p).abs() <= tol * (1 + u.abs()), p, u), torch.nan)
+        if not torch.is_grad_enabled() or not (x.requires_grad or residual(u, x).requires_grad):
+            return x_next, z
+        # One Newton step with a frozen Jacobian has the derivative of the implicit function; that alone is taken.
+        J = _jacobian(lambda u: residual(u, start), u)
+        step = _solve(J, residual(u, x))
+        x_next = x_next - torch.where(converged, step - step.detach(), 0.0)
+        return x_next, source(x_next, x)
 
     def bound(self, size: Tensor, c: StepConstants) -> Tensor:
         """(‖x‖ + h‖F(t + h, 0)‖)/(1 − hμ), infinite where hμ >= 1 (D4)."""
@@ -209,20 +217,22 @@ class ImplicitEuler:
 def _newton(G: Callable[[Tensor], Tensor], u: Tensor, tol: float, max_iter: int) -> tuple[Tensor, Tensor]:
     """Root of G by semismooth Newton, each sample on its own; returns the root and which samples converged."""
 
-    def done(u: Tensor, r: Tensor) -> Tensor:
-        return (r.abs() <= tol * (1 + u.abs())).all(-1, keepdim=True)
+    def small(v: Tensor, u: Tensor) -> Tensor:
+        return (v.abs() <= tol * (1 + u.abs())).all(-1, keepdim=True)
 
     r = G(u)
+    converged = small(r, u)
     for _ in range(max_iter):
-        converged = done(u, r)
         hopeless = ~torch.isfinite(r).all(-1, keepdim=True)
         if bool((converged | hopeless).all()):
             break
         direction = _solve(_jacobian(G, u), r)
         usable = torch.isfinite(direction).all(-1, keepdim=True)
         u_next, r_next = _search(G, u, r, torch.where(usable, direction, r))
+        u_next = torch.where(usable & small(direction, u), u - direction, u_next)
         u, r = torch.where(converged, u, u_next), torch.where(converged, r, r_next)
-    return u, done(u, r)
+        converged = converged | small(r, u) | (usable & small(direction, u))
+    return u, converged
 
 
 def _search(G: Callable[[Tensor], Tensor], u: Tensor, r: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from . import _check
 from .fields import FieldFunction
-from .functions import ConvexSet
 from .inclusion import Inclusion
 from .schemes import ForwardEuler, Scheme
 from .solution import FIELD_NOT_FINITE, OK, STEP_FAILED, LastSteps, Solution, SolveError, Stats
@@ -81,7 +80,7 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, scheme: Schem
         raise TypeError(f"scheme must be an instance such as ForwardEuler(); got {scheme!r}.")
     _check.choice("gradient", gradient, ("backprop", "checkpoint"))
     layout = plan(flow.field, t, steps)
-    _check_start(flow, x0, layout.t[0])
+    flow.validate(x0, layout.t[0])
     run = _Run(flow, scheme, layout, x0)
     segments = gradient == "checkpoint" and torch.is_grad_enabled()
     length = BLOCK if segments else max(1, min(BLOCK, BLOCK_BYTES // (x0.numel() * x0.element_size())))
@@ -97,24 +96,6 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, scheme: Schem
     if run.error or (throw and not solution.success):
         raise SolveError(solution.message, solution) from run.error
     return solution
-
-
-def _check_start(flow: Inclusion, x0: Tensor, t0: float) -> None:
-    """x0 must be a finite floating-point tensor that fits the field and lies in C(t0)."""
-    _check.finite("x0", _check.tensor("x0", x0))
-    if x0.ndim < 1:
-        raise ValueError(f"x0 must have shape (*batch, d); got {_check.describe(x0)}. Write x0.reshape(1).")
-    flow.field.validate(x0)
-    if isinstance(flow.g, ConvexSet) and _check.concrete(x0):
-        with torch.no_grad():
-            try:
-                inside = flow.g.contains(x0, t0)
-            except RuntimeError as error:
-                raise ValueError(f"x0 does not fit {flow.g}: {error}. Give both the same last dimension.") from error
-            if not bool(inside.all()):
-                i = _check.first(~inside)
-                raise ValueError(f"x0 must lie in C; sample {i} is {float(flow.g.distance(x0, t0)[i]):.3g} away from "
-                                 f"{flow.g}. Project it with C.project(x0).")
 
 
 class FieldShapeError(ValueError):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from . import _check
+from .curves import KNOT_TOLERANCE
 from .fields import Field
 
 __all__ = ["Fixed", "Plan", "plan"]
@@ -70,7 +72,7 @@ def plan(field: Field, t: object, steps: Fixed | None = None) -> Plan:
         raise TypeError(f"steps must be Fixed(h), Fixed(n=...) or None; got {steps!r}.")
     values, eps = _check.times(t)
     largest = max(abs(values[0]), abs(values[-1]))
-    tolerance = 4 * eps * largest + (1e-9 * field.knot_length if field.knots else 0.0)
+    tolerance = 4 * eps * largest + (KNOT_TOLERANCE * field.knot_length if field.knots else 0.0)
     saves = [_snap(value, field.knots, tolerance) for value in values] if field.knots else values
     for a, b in pairwise(saves if field.knots else ()):
         if not a < b:
@@ -87,7 +89,9 @@ def plan(field: Field, t: object, steps: Fixed | None = None) -> Plan:
 
 
 def _snap(value: float, knots: Sequence[float], tolerance: float) -> float:
-    nearest = min(knots, key=lambda knot: abs(knot - value), default=value)
+    """The knot within ``tolerance`` of a time, else the time."""
+    k = bisect(knots, value)
+    nearest = min(knots[max(k - 1, 0):k + 1], key=lambda knot: abs(knot - value))
     return nearest if abs(nearest - value) <= tolerance else value
 
 

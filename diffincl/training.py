@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -45,14 +46,15 @@ def fit(net: DenseResNet, data: ImageData, *, epochs: int = 40, lr: float = 3e-3
         total = 0.0
         for rows in torch.randperm(len(data.train_x), generator=generator).split(batch):
             loss = cross_entropy(net(data.train_x[rows]), data.train_y[rows])
-            if not bool(torch.isfinite(loss)):
-                raise ArithmeticError(f"the loss is {float(loss)} in epoch {epoch}; lower lr (now {lr:g}) or raise "
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise ArithmeticError(f"the loss is {value} in epoch {epoch}; lower lr (now {lr:g}) or raise "
                                       f"weight_decay (now {weight_decay:g})")
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             net.constrain_()
-            total += float(loss.detach()) * len(rows)
+            total += value * len(rows)
         schedule.step()
         if each_epoch:
             each_epoch(epoch, total / len(data.train_x))

@@ -18,6 +18,7 @@ from .pieces import (
     lead,
     pieces_of,
     rate_name,
+    require_hypothesis,
     require_start,
     size_of,
     starts_at_zero,
@@ -53,6 +54,7 @@ def sensitivity(flow: Inclusion, t: Tensor | list[float], rate: str = "scaled", 
     >>> sensitivity(flow, [0.0, 1.0]).curve.round(decimals=3)
     tensor([1., 1.], dtype=torch.float64)
     """
+    require_hypothesis(flow)
     pieces = pieces_of(flow, plan(flow.field, t), rate, p)
     exponent = pieces.weighted(pieces.rate.mean(-1)).cumsum(0)
     exponent = torch.cat([torch.zeros_like(exponent[:1]), exponent])

@@ -18,6 +18,7 @@ from .pieces import (
     lead,
     pieces_of,
     rate_name,
+    require_hypothesis,
     require_start,
     size_of,
     starts_at_zero,
@@ -57,11 +58,9 @@ def discrete_sensitivity(flow: Inclusion, t: Tensor | list[float], scheme: Schem
     tensor([1., 1., 1.], dtype=torch.float64)
     """
     scheme = ForwardEuler() if scheme is None else scheme
+    require_hypothesis(flow)
     pieces = pieces_of(flow, plan(flow.field, t, steps), rate, p)
-    rows = [torch.ones_like(pieces.rate[0, ..., 0])]
-    for c in _step_constants(pieces, rate, drift=torch.zeros_like(pieces.rate)):
-        rows.append(scheme.bound(rows[-1], c))
-    curve = torch.stack(rows)
+    curve = product_of_factors(pieces, scheme, rate)
     curve = torch.where(curve == 1, 1.0, curve * pieces.slack)
     return pieces.bound(curve, f"{_label(scheme, rate)} with rate {rate_name(rate)}", SENSITIVITY, p)
 
@@ -94,6 +93,14 @@ def discrete_growth(flow: Inclusion, t: Tensor | list[float], x0: Tensor, scheme
         curve = torch.minimum(curve, size_of(waiting(pieces, x0.detach()), p))
         statement = f"least of {statement}, D2"
     return pieces.bound(curve * pieces.slack, statement, GROWTH, p)
+
+
+def product_of_factors(pieces: Pieces, scheme: Scheme, rate: str) -> Tensor:
+    """D1 (D3, D4, D7) at every boundary, (K + 1, *weights): the scheme's own bound repeated from 1, without drift."""
+    rows = [torch.ones_like(pieces.rate[0, ..., 0])]
+    for c in _step_constants(pieces, rate, drift=torch.zeros_like(pieces.rate)):
+        rows.append(scheme.bound(rows[-1], c))
+    return torch.stack(rows)
 
 
 def growth_by_factor(pieces: Pieces, scheme: Scheme, rate: str, size: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -94,17 +95,31 @@ def pieces_of(flow: Inclusion, layout: Plan, rate: str, p: float) -> Pieces:
                          f"{flow.g}. Use p = 2.")
     if not isinstance(flow.field, ResNetField):
         return _given_pieces(flow, layout, rate, p)
-    if isinstance(flow.field, ResNetDField):
-        flow.field.check_structure()
-    left, right = _end_weights(flow.field, layout)
+    steps, smooth, which = list(pairwise(layout.t)), *_smooth_intervals(flow.field, layout)
+    left, right = _end_weights(flow.field, smooth)
+    if right is not left:  # the weights move within a step: only their scaling is shared by the steps of an interval
+        scaling = rates.optimise_scaling(left, right)[which] if rate == "scaled" else None
+        left, right = _end_weights(flow.field, steps)
+        which = torch.arange(len(steps))
+    else:
+        scaling = None
     lipschitz = rates.along(left, right, "global", p)
-    rate_points = lipschitz if rate == "global" else rates.along(left, right, rate, p)
-    return Pieces(layout, rate_points, lipschitz, _drift(left, right, p), left, right, norms.CERTIFIED)
+    points = lipschitz if rate == "global" else rates.along(left, right, rate, p, scaling=scaling)
+    drift = _drift(left, right, p)
+    still, left = right is left, Weights(*(w[which] for w in left))
+    right = left if still else right
+    return Pieces(layout, points[which], lipschitz[which], drift[which], left, right, norms.CERTIFIED)
 
 
-def _end_weights(field: ResNetField, layout: Plan) -> tuple[Weights, Weights]:
+def _smooth_intervals(field: ResNetField, layout: Plan) -> tuple[list[tuple[float, float]], Tensor]:
+    """The intervals between two knots that the steps lie in, and for every step which of them it is."""
+    stops = [layout.t[0], *(knot for knot in field.knots if layout.t[0] < knot < layout.t[-1]), layout.t[-1]]
+    middles = [0.5 * (a + b) for a, b in pairwise(layout.t)]
+    return list(pairwise(stops)), torch.tensor([bisect(stops, middle) - 1 for middle in middles])
+
+
+def _end_weights(field: ResNetField, steps: list[tuple[float, float]]) -> tuple[Weights, Weights]:
     """The weights at both ends of every interval, (K, *weights, ...), float64; one object if they stand still."""
-    steps = list(pairwise(layout.t))
     at = [field.weights_on(a, b) for a, b in steps]
     left = _stack([weights(a) for weights, (a, _) in zip(at, steps, strict=True)])
     if not field.time_dependent_within_a_step:
@@ -167,6 +182,14 @@ def size_of(x: Tensor, p: float) -> Tensor:
     return vector_norm(x.detach().double(), ord=p, dim=-1)
 
 
+def require_hypothesis(flow: Inclusion) -> None:
+    """Bounds need a convex g, whose normal cones are monotone, and the structure that the field claims."""
+    if not flow.g.convex:
+        raise ValueError(f"bounds need a convex g, whose normal cones are monotone; {flow.g} is not convex.")
+    if isinstance(flow.field, ResNetDField):
+        flow.field.check_structure()
+
+
 def rate_name(rate: str) -> str:
     """Label in the theory and name of a rate."""
     return {"global": "R1 (global)", "centred": "R2 (centred)", "scaled": "R3 (scaled)"}[rate]
@@ -179,12 +202,12 @@ def starts_at_zero(flow: Inclusion) -> bool:
 
 
 def require_start(flow: Inclusion, x0: Tensor, layout: Plan) -> None:
-    """Growth bounds need a state that fits and 0 ∈ argmin g at all times."""
-    _check.finite("x0", _check.tensor("x0", x0))
+    """Growth bounds need a state that fits, lies in C, and 0 ∈ argmin g at all times."""
     if not isinstance(flow.field, ResNetField):
         raise ValueError("growth bounds need F(t, 0) between the save times, which a plain callable does not tell. Use "
                          "a ResNet field.")
-    flow.field.validate(x0)
+    require_hypothesis(flow)
+    flow.validate(x0, layout.t[0])
     zero = torch.zeros_like(x0).reshape(-1, x0.shape[-1])[:1]
     for t in layout.t:
         if bool(flow.g.prox(zero, 1.0, t).any()):

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from ..bounds import discrete_sensitivity
 from ..bounds.continuous import growth_by_rate, growth_of_decay, growth_of_gradient
-from ..bounds.discrete import growth_by_factor, waiting
+from ..bounds.discrete import growth_by_factor, product_of_factors, waiting
 from ..bounds.pieces import Pieces, lead, pieces_of, starts_at_zero
 from ..fields import ResNetDField, ResNetSField
 from ..functions import Orthant
@@ -137,8 +136,8 @@ def _gradient_flow(case: Case) -> Claim:
 
 
 def _layer_product(case: Case) -> Claim:
-    factor = discrete_sensitivity(case.flow, case.t, ForwardEuler(), rate="global").curve[1:]
     pieces = pieces_of(case.flow, plan(case.flow.field, case.t), "global", 2)
+    factor = _at_saves(pieces, product_of_factors(pieces, ForwardEuler(), "global"))
     grows = not _zero_not_minimal(case)
 
     def claim(x: Tensor, y: Tensor) -> Sides:

@@ -1,0 +1,109 @@
+"""Layers, data, training."""
+
+import pytest
+import torch
+from torch.nn.functional import linear
+
+import diffincl as di
+from diffincl import data as data_sets
+from diffincl.norms import dense
+from diffincl.training import accuracy, fit
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data_sets.digits(seed=0)
+
+
+def small(variant, **more):
+    generator = torch.Generator().manual_seed(1)
+    return di.nn.DenseResNet(64, 10, variant=variant, width=8, depth=4, generator=generator, **more)
+
+
+def test_layer_is_the_loop_of_residual_layers():
+    net = small("resnet", horizon=4.0)
+    x = torch.rand(5, 64)
+    state = net.features(x)
+    field = net.layers.field
+    for A1, b1, A2, b2 in zip(field.A1.values, field.b1.values, field.A2.values, field.b2.values, strict=True):
+        state = torch.relu(state - linear(torch.relu(linear(state, A1, b1)), A2, -b2))
+    assert torch.equal(net(x), net.head(state))
+
+
+@pytest.mark.parametrize("variant", di.nn.VARIANTS)
+def test_every_parameter_gets_a_gradient_and_the_state_dict_goes_round(variant):
+    net = small(variant)
+    net(torch.rand(32, 64)).square().sum().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(parameter.grad.any()), name
+    twin = di.nn.DenseResNet(64, 10, variant=variant, width=8, depth=4)
+    twin.load_state_dict(net.state_dict())
+    x = torch.rand(3, 64)
+    assert torch.equal(net(x), twin(x))
+
+
+def test_constrain_projects_onto_the_structure():
+    net = small("d")
+    with torch.no_grad():
+        net.layers.field.A2.values.normal_()
+    net.constrain_()
+    net.layers.field.check_structure()
+    net = small("s")
+    with torch.no_grad():
+        net.layers.field.A.values.mul_(100)
+    net.constrain_()
+    assert bool((net.h * dense(net.layers.field.A.values).value ** 2 <= 2).all())
+
+
+def test_training_learns_and_is_reproducible(digits):
+    losses = []
+    nets = [small("s"), small("s")]
+    for net in nets:
+        losses.append([])
+        fit(net, digits, epochs=8, lr=1e-2, seed=0, each_epoch=lambda epoch, loss: losses[-1].append(loss))
+    assert losses[0] == losses[1]
+    assert losses[0][-1] < 0.7 * losses[0][0]
+    assert accuracy(nets[0], digits.test_x, digits.test_y) > 0.8  # chance is 0.1
+    assert all(torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_remedy(digits):
+    net = small("resnet")
+    with torch.no_grad():
+        net.head.weight.fill_(float("inf"))
+    with pytest.raises(ArithmeticError, match=r"loss is .* in epoch 0; lower lr"):
+        fit(net, digits, epochs=1)
+
+
+def test_digits_are_divided_without_overlap(digits):
+    assert len(digits.train_x) + len(digits.test_x) == 1797
+    assert 0 <= float(digits.train_x.min()) <= float(digits.train_x.max()) <= 1
+    train = {tuple(row) for row in digits.train_x.tolist()}
+    assert not any(tuple(row) in train for row in digits.test_x.tolist())
+    again = data_sets.digits(seed=0)
+    assert torch.equal(again.test_y, digits.test_y)
+    assert not torch.equal(data_sets.digits(seed=1).test_y, digits.test_y)
+
+
+def test_corruptions_stay_in_range_and_do_what_they_say(digits):
+    x = digits.test_x[:20]
+    noisy = data_sets.gaussian_noise(x, 0.1, torch.Generator().manual_seed(0))
+    inside = (x > 0.4) & (x < 0.6)  # clipping does not reach these
+    assert 0 <= float(noisy.min()) <= float(noisy.max()) <= 1
+    assert float((noisy - x)[inside].std()) == pytest.approx(0.1, rel=0.15)
+    added = data_sets.structured_noise(x, 0.1, x[0])
+    assert torch.equal(added, (x + 0.1 * x[0]).clamp(0, 1))
+    with pytest.raises(ValueError, match="size must be at least 0; got -1"):
+        data_sets.gaussian_noise(x, -1.0, torch.Generator())
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"variant": "q"}, "variant must be one of 'resnet', 'd', 's'; got 'q'"),
+    ({"width": 0}, "width must be at least 1; got 0"),
+    ({"depth": 1.5}, "depth must be a whole number; got 1.5"),
+    ({"horizon": 0.0}, "horizon must be greater than 0; got 0"),
+])
+def test_bad_arguments(change, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        di.nn.DenseResNet(64, 10, **change)

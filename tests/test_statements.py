@@ -1,0 +1,135 @@
+"""The theorem checker: it must pass what holds, and above all be able to fail."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import diffincl as di
+from diffincl.statements import STATEMENTS, Case, attack, examine, examine_control
+
+
+@pytest.mark.parametrize("label", STATEMENTS)
+def test_holds_and_its_control_is_violated(label):
+    r = di.check(label, trials=80, seed=1, ascent=10)
+    assert r.holds
+    assert r.control_violated
+    assert 0.5 < r.worst_ratio < 1 + 1e-6  # the search comes near the bound, so it would see a smaller one broken
+
+
+@pytest.mark.parametrize("label", STATEMENTS)
+def test_a_bound_one_tenth_too_small_is_caught(label):
+    statement = STATEMENTS[label]
+
+    def claim(case):
+        exact = statement.claim(case)
+        return lambda x, y: {form: (o, 0.9 * b) for form, (o, b) in exact(x, y).items()}
+
+    wrong = dataclasses.replace(statement, claim=claim)
+    case = statement.draw(torch.Generator().manual_seed(0), 64)[0]
+    assert examine(wrong, case, ascent=20).violations > 0
+
+
+def test_same_seed_same_result_and_another_seed_another():
+    a, b, c = (di.check("D1", trials=40, seed=s, ascent=3) for s in (3, 3, 4))
+    assert a.worst_ratio == b.worst_ratio
+    assert torch.equal(a.witness.x0, b.witness.x0)
+    assert a.worst_ratio != c.worst_ratio
+
+
+def test_trials_are_at_least_those_asked_for():
+    r = di.check("D3", trials=200, seed=0, ascent=1)
+    assert r.trials >= 200
+    assert r.trials == sum(f.instances for f in r.findings)
+
+
+@pytest.mark.parametrize("label", STATEMENTS)
+def test_the_control_is_outside_the_hypothesis_and_the_draws_inside(label):
+    statement = STATEMENTS[label]
+    generator = torch.Generator().manual_seed(0)
+    assert statement.outside(statement.control(generator, 64))
+    for case in statement.draw(generator, 64):
+        assert statement.outside(case) == ""
+
+
+def test_a_control_inside_its_hypothesis_is_refused():
+    statement = STATEMENTS["D3"]
+    inside = statement.draw(torch.Generator().manual_seed(0), 8)[0]
+    with pytest.raises(AssertionError, match="control of D3"):
+        examine_control(statement, inside, ascent=1)
+
+
+def test_a_case_outside_the_hypothesis_is_refused_with_the_reason():
+    statement = STATEMENTS["D3"]
+    case = statement.control(torch.Generator().manual_seed(0), 8)
+    with pytest.raises(ValueError, match=r"outside the hypothesis of D3: h‖A‖² is .* > 2"):
+        examine(statement, case)
+
+
+def test_the_witness_replays():
+    """The worst instance of D1 on the orthant, run by hand from its stored weights, shows the stored ratio."""
+    finding = next(f for f in di.check("D1", trials=40, seed=0, ascent=5).findings if "orthant" in f.origin)
+    w = finding.witness
+    x, y = w.x0, w.y0
+    size, distance = x.norm(), (x - y).norm()
+    layers = list(zip(*(w.weights[k] for k in ("A1", "b1", "A2", "b2")), strict=True))
+    for A1, b1, A2, b2 in layers[:round(w.time)]:
+        factor = 1 + torch.linalg.matrix_norm(A1, 2) * torch.linalg.matrix_norm(A2, 2)
+        size, distance = factor * size + (A2 @ torch.relu(b1) - b2).norm(), factor * distance
+        x, y = (torch.relu(z - A2 @ torch.relu(A1 @ z + b1) + b2) for z in (x, y))
+    ratio = {"growth": x.norm() / size, "sensitivity": (x - y).norm() / distance}[w.form]
+    assert float(ratio) == pytest.approx(finding.worst_ratio, rel=1e-9)
+
+
+def test_the_attack_finds_the_expanding_direction():
+    """x' = x in one of many directions: random pairs miss it, ascent does not."""
+    d, t = 6, torch.tensor([0.0, 1.0], dtype=torch.float64)
+    A1 = torch.zeros(d, d, dtype=torch.float64)
+    A1[0, 0] = 1.0
+    field = di.ResNetField(A1, torch.zeros(d).double(), -A1, torch.zeros(d).double())
+    x0 = 1.0 + torch.rand(4, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y0 = x0.roll(1, 0)
+    case = Case("one direction", di.Inclusion(field, di.Orthant()), t, x0, y0)
+
+    def expansion(x, y):
+        distance = (x - y).norm(dim=-1)
+        return {"expansion": (distance[1:], distance[:1])}
+
+    before = max(float((o / b).max()) for o, b in expansion(*case.solve(x0, y0, None)).values())
+    after = max(float((o / b).max()) for o, b in expansion(*case.solve(*attack(case, expansion, 200), None)).values())
+    assert before < 1.8
+    assert 1.95 < after <= 2 + 1e-12
+
+
+def test_the_false_growth_formula_is_refuted():
+    """√((‖x0‖ + ∫‖(b2)₊‖)² + ½∫‖(b1)₊‖²) looks like C6's growth bound; the attack must break it."""
+    statement = STATEMENTS["C6"]
+    one = torch.ones(1, dtype=torch.float64)
+    # The gradient pull ½(b1)² first, then the push b2: the order that the false formula forgets.
+    b1 = torch.stack([6 * one, -100 * one]).unsqueeze(1)
+    b2 = torch.stack([0 * one, 4 * one]).unsqueeze(1)
+    A = torch.full((2, 1, 1, 1), -1.0, dtype=torch.float64)
+    curves = (di.PiecewiseConstant(w, 0.0, 1.0) for w in (A, b1, b2))
+    x0 = torch.rand(1, 8, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    case = Case("d = 1", di.Inclusion(di.ResNetSField(*curves), di.Orthant()),
+                torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64), x0, x0 + 1)
+
+    def false_claim(case):
+        def claim(x, y):
+            pushed = torch.tensor([0.0, 2.0], dtype=torch.float64).reshape(2, 1, 1)  # ∫(b2)₊
+            pulled = torch.tensor([18.0, 18.0], dtype=torch.float64).reshape(2, 1, 1)  # ∫(b1)₊²
+            return {"growth": (x[1:, ..., 0].abs(), torch.sqrt((x[0, ..., 0].abs() + pushed) ** 2 + pulled / 2))}
+        return claim
+
+    assert examine(dataclasses.replace(statement, claim=false_claim), case, ascent=100).violations > 0
+    assert examine(statement, case, ascent=100).violations == 0
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("Z9",), "label must be one of"),
+    (("D3", 0), "trials must be at least 1; got 0"),
+    (("D3", 2.5), "trials must be a whole number"),
+])
+def test_bad_arguments(arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        di.check(*arguments)
