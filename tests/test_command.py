@@ -47,7 +47,7 @@ def test_the_scaled_bound_of_the_symmetric_network_is_tight_where_the_global_one
 
 
 def test_report_json_is_valid_and_complete(quick):
-    outcome, out, _ = quick
+    _, out, _ = quick
     found = json.loads((out / "report.json").read_text())
     assert [s["label"] for s in found["statements"]] == list(STATEMENTS)
     assert found["passed"] is True
@@ -146,8 +146,8 @@ def test_exit_status_is_2_on_bad_usage(arguments, message, capsys):
 
 def test_the_command_line_from_a_shell(tmp_path):
     """python -m diffincl check, JSON on stdout, progress on stderr, parts cleaned up."""
-    done = subprocess.run([sys.executable, "-m", "diffincl", "check", "d2", "--trials", "8", "--quick", "--json", "--out",
-                           str(tmp_path)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "diffincl", "check", "d2", "--trials", "8", "--quick", "--json", "--out"]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [s["label"] for s in json.loads(done.stdout)["statements"]] == ["D2"]
     assert "check D2" in done.stderr

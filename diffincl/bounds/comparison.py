@@ -70,13 +70,14 @@ def compare(b: Bound, sol_x: Solution, sol_y: Solution | None = None) -> Compari
     x = [sol.x.detach().double() for sol in solutions]
     distance = x[0] if sol_y is None else x[0] - x[1]
     observed = vector_norm(distance, ord=b.p, dim=-1)
-    bound = lead(b.curve, observed) * (observed[0] if b.kind == SENSITIVITY else 1.0)
+    curve = lead(b.curve, observed)
+    bound = torch.where(curve.isinf(), torch.inf, curve * observed[0]) if b.kind == SENSITIVITY else curve
     eps = max(torch.finfo(sol.x.dtype).eps for sol in solutions)
     steps = max(sol.stats.steps for sol in solutions)
     largest = torch.stack([vector_norm(v, ord=b.p, dim=-1) for v in x]).amax(0).cummax(0).values
     rounding = 8 * eps * (1 + steps) * largest + torch.finfo(torch.float64).tiny
     if b.kind == SENSITIVITY:  # the flow amplifies rounding as it does any other difference
-        rounding = rounding * lead(b.curve, observed).cummax(0).values.clamp_min(1)
+        rounding = rounding * curve.cummax(0).values.clamp_min(1)
     ratio = torch.where(observed == 0, 0.0, observed / bound)
     holds = bool((observed <= bound + rounding).all())
     return Comparison(b.t, observed, bound.expand_as(observed), ratio, rounding, holds)
