@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from . import __version__, experiment, report
@@ -16,7 +16,7 @@ from .statements import STATEMENTS
 
 __all__ = ["main"]
 
-HOLDS, VIOLATED = 0, 1  # argparse exits with 2 on bad usage
+HOLDS, VIOLATED, BAD_USAGE = 0, 1, 2  # argparse exits with 2 too
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("labels", nargs="*", metavar="LABEL", type=_label, help="statements to check (default: all)")
     check.add_argument("--trials", type=_positive, metavar="N",
                        help="random pairs of trajectories a statement (default 1000, with --quick 160)")
-    check.add_argument("--seed", type=int, default=0, metavar="S", help="seed of everything random (default 0)")
+    check.add_argument("--seed", type=_seed, default=0, metavar="S", help="seed of everything random (default 0)")
     check.add_argument("--out", type=Path, default=Path("out/check"), metavar="DIR",
                        help="folder of the report (default out/check); an interrupted run resumes from here")
     check.add_argument("--quick", action="store_true", help="fewer trials, images and epochs")
@@ -60,9 +60,21 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 2^63 − 1; got {text!r}")
+    return int(text)
+
+
 def _check(options: argparse.Namespace) -> int:
+    torch.set_num_threads(1)  # small tensors: more threads only wait for each other, very long where cores are shared
     labels = tuple(dict.fromkeys(options.labels)) or tuple(STATEMENTS)
     settings = experiment.Settings.of(labels, options.trials, options.seed, options.quick)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"diffincl check: error: --out must be a folder that can be written; {error}", file=sys.stderr)
+        return BAD_USAGE
     with tqdm(total=experiment.parts(settings), unit="part", file=sys.stderr, dynamic_ncols=True) as bar:
         done = -1
 
@@ -77,5 +89,5 @@ def _check(options: argparse.Namespace) -> int:
     page = report.write(outcome, options.out)
     print(json.dumps(report.as_json(outcome), indent=1, ensure_ascii=False) if options.json else
           f"{report.as_table(outcome)}\n\nReport: {page}")
-    shutil.rmtree(options.out / "parts", ignore_errors=True)
+    experiment.Parts(options.out / "parts", settings).remove()
     return HOLDS if outcome.passed else VIOLATED

@@ -54,8 +54,9 @@ class Curve(nn.Module):
                              f"Build the curve with t0 and t1 that cover it.")
         return min(max(int(position + KNOT_TOLERANCE), 0), self.pieces - 1)
 
-    def on(self, a: float, b: float) -> Callable[[float | Tensor], Tensor]:
-        """The curve restricted to a step [a, b] inside one piece: limits are taken from inside the step."""
+    def on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Tensor]:
+        """The curve restricted to a step [a, b] inside one piece: limits are taken from inside the step. ``dtype`` is
+        that in which it is evaluated (None: that of the values)."""
         raise NotImplementedError
 
     def forward(self, t: float | Tensor) -> Tensor:
@@ -108,9 +109,9 @@ class PiecewiseConstant(Curve):
             raise ValueError(f"values must have shape (N, ...); got {_check.describe(values)}.")
         super().__init__(values, t0, t1, pieces=len(values))
 
-    def on(self, a: float, b: float) -> Callable[[float | Tensor], Tensor]:
+    def on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Tensor]:
         """The value on the piece that holds the middle of [a, b]."""
-        value = self.values[self.piece((a + b) / 2)]
+        value = self.values[self.piece((a + b) / 2)].to(dtype)
         return lambda t: value
 
     def refine(self, factor: int = 2) -> PiecewiseConstant:
@@ -137,11 +138,11 @@ class PiecewiseLinear(Curve):
                              f"For one constant value pass the tensor itself.")
         super().__init__(values, t0, t1, pieces=len(values) - 1)
 
-    def on(self, a: float, b: float) -> Callable[[float | Tensor], Tensor]:
+    def on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Tensor]:
         """The line on the piece that holds the middle of [a, b]."""
         k = self.piece((a + b) / 2)
-        start, left, length = self.values[k], self.t0 + k * self.length, self.length
-        rise = self.values[k + 1] - start
+        start, left, length = self.values[k].to(dtype), self.t0 + k * self.length, self.length
+        rise = self.values[k + 1].to(dtype) - start
 
         def at(t: float | Tensor) -> Tensor:
             share = (t - left) / length
@@ -172,8 +173,8 @@ class Constant(nn.Module):
         else:
             self.register_buffer("values", values)
 
-    def on(self, a: float, b: float) -> Callable[[float | Tensor], Tensor]:
-        value = self.values
+    def on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Tensor]:
+        value = self.values.to(dtype)
         return lambda t: value
 
     def forward(self, t: float | Tensor) -> Tensor:

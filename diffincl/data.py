@@ -42,6 +42,8 @@ def digits(seed: int = 0, test_share: float = 0.2) -> ImageData:
         message = 'the digits need scikit-learn; install it with pip install "diffincl[data]"'
         raise ModuleNotFoundError(message) from error
     share = _check.number("test_share", test_share, above=0.0)
+    if not 1 <= int(1797 * share) <= 1796:
+        raise ValueError(f"test_share must leave samples for training and for test; got {share:g}. Take 0.2.")
     source = load_digits()
     x = torch.tensor(source.data, dtype=torch.float32) / 16  # type: ignore[union-attr]
     y = torch.tensor(source.target)  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -95,6 +96,7 @@ def run(settings: Settings, directory: Path, advance: Callable[[str], None] = la
     ``advance`` is called with the name of each part before it starts (``parts`` lists them).
     """
     store = Parts(directory / "parts", settings)
+    store.directory.mkdir(parents=True, exist_ok=True)
     data = digits(settings.seed)
     networks = {}
     for variant in VARIANTS:
@@ -124,11 +126,22 @@ class Parts:
         key = json.dumps(asdict(settings), sort_keys=True).encode() + code + torch.__version__.encode()
         self.directory = directory / hashlib.sha256(key).hexdigest()[:16]
 
+    def remove(self) -> None:
+        """Delete the parts of this run, and nothing else."""
+        for path in self.directory.glob("*.pt"):
+            path.unlink()
+        for folder in (self.directory, self.directory.parent):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
     def keep(self, name: str, compute: Callable[[], T]) -> T:
         """The part as kept, or computed and kept; plain containers of numbers, strings and tensors."""
         path = self.directory / f"{name}.pt"
         if path.exists():
-            return torch.load(path, weights_only=True)
+            try:
+                return torch.load(path, weights_only=True)
+            except (RuntimeError, EOFError, pickle.UnpicklingError):
+                pass  # damaged: computed again
         value = compute()
         write_atomically(path, lambda temporary: torch.save(value, temporary))
         return value

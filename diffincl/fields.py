@@ -126,9 +126,9 @@ class ResNetField(Field):
         start = self.domain[0] if curves else 0.0
         _check_fit(self.weights_on(start, start)(start))
 
-    def weights_on(self, a: float, b: float) -> Callable[[float | Tensor], Weights]:
-        """The weights restricted to a step [a, b] between two knots, as a function of t."""
-        A1, b1, A2, b2 = (curve.on(a, b) for curve in (self.A1, self.b1, self.A2, self.b2))
+    def weights_on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Weights]:
+        """The weights restricted to a step [a, b] between two knots, as a function of t; ``dtype`` None: their own."""
+        A1, b1, A2, b2 = (curve.on(a, b, dtype) for curve in (self.A1, self.b1, self.A2, self.b2))
         return lambda t: Weights(A1(t), b1(t), A2(t), b2(t))
 
     def on(self, a: float, b: float) -> FieldFunction:
@@ -144,7 +144,11 @@ class ResNetField(Field):
 
     def forward(self, t: float | Tensor, x: Tensor) -> Tensor:
         """F(t, x); at a knot, the weights from the right."""
-        later = [knot for knot in self.knots if knot > float(t) + KNOT_TOLERANCE * self.knot_length]
+        first, last = self.domain
+        if not first - (room := KNOT_TOLERANCE * self.knot_length) <= float(t) <= last + room:
+            raise ValueError(f"t must stay where the weights are defined, [{first:g}, {last:g}]; got {float(t):g}. "
+                             f"Build the curves with t0 and t1 that cover it.")
+        later = [knot for knot in self.knots if float(t) + room < knot <= last]
         return self.on(float(t), later[0] if later else float(t))(cast(Tensor, t), x)
 
     @property
@@ -229,9 +233,9 @@ class ResNetSField(ResNetField):
         Field.__init__(self)
         self._set(A=A, b1=b1, b2=b2)
 
-    def weights_on(self, a: float, b: float) -> Callable[[float | Tensor], Weights]:
+    def weights_on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Weights]:
         """The weights restricted to a step [a, b], with A1 = A and A2 = Aᵀ."""
-        A, b1, b2 = (curve.on(a, b) for curve in (self.A, self.b1, self.b2))
+        A, b1, b2 = (curve.on(a, b, dtype) for curve in (self.A, self.b1, self.b2))
 
         def at(t: float | Tensor) -> Weights:
             A_t = A(t)

@@ -23,7 +23,8 @@ class ProxFunction:
 
     The contract of a subclass (contract tests run on every one of them):
 
-    1. ``prox(x, h, t)`` returns the minimiser u of g(t, u) + ‖u − x‖²/(2h), shape and dtype of ``x``, for h >= 0;
+    1. ``prox(x, h, t)`` returns the minimiser u of g(t, u) + ‖u − x‖²/(2h), shape and dtype of ``x``, for h >= 0, a
+       float or a tensor (*batch, 1);
     2. ``value(x, t)`` returns g(t, x), shape (*batch,);
     3. ``coordinatewise = True`` only if prox acts on each coordinate alone: then it is nonexpansive in every ℓp.
 
@@ -55,10 +56,10 @@ class ProxFunction:
         Notes
         -----
         The minimal-norm element of ∂g(x) − v is the limit of (x − prox_ε(x + εv))/ε for ε → 0; it is taken here in
-        float64 at ε = 1e-6/(1 + ‖v‖), which resolves about nine digits. Sets with a formula override it.
+        float64 at ε = 1e-6·(1 + ‖x‖)/(1 + ‖v‖), which resolves about nine digits. Sets with a formula override it.
         """
         x64, v64 = x.double(), v.double()
-        eps = 1e-6 / (1 + vector_norm(v64, dim=-1, keepdim=True))
+        eps = 1e-6 * (1 + vector_norm(x64, dim=-1, keepdim=True)) / (1 + vector_norm(v64, dim=-1, keepdim=True))
         return (vector_norm(x64 - self.prox(x64 + eps * v64, eps, t), dim=-1) / eps[..., 0]).to(x.dtype)
 
 
@@ -158,15 +159,19 @@ class Box(ConvexSet):
     coordinatewise = True
 
     def __post_init__(self) -> None:
-        lower, upper = torch.as_tensor(self.lower), torch.as_tensor(self.upper)
-        for name, bound in (("lower", lower), ("upper", upper)):
-            if bool(bound.isnan().any()):
-                i = _check.first(bound.isnan())
-                raise ValueError(f"{name} must not be NaN; entry {i} is. Use ±inf for no bound.")
+        for name, bound, side in (("lower", self.lower, torch.inf), ("upper", self.upper, -torch.inf)):
+            bound = _parameter(name, bound)
+            if bool((bad := bound.isnan() | (bound == side)).any()):
+                raise ValueError(f"{name} must not be NaN or {side:+g}; entry {_check.first(bad)} is. Use "
+                                 f"{-side:+g} for no bound.")
+        try:
+            lower, upper = torch.broadcast_tensors(_parameter("lower", self.lower), _parameter("upper", self.upper))
+        except RuntimeError as error:
+            raise ValueError(f"lower and upper must broadcast; {error}. Give both the shape (d,).") from error
         if bool((lower > upper).any()):
             i = _check.first(lower > upper)
-            low, high = (float(b[i]) for b in torch.broadcast_tensors(lower, upper))
-            raise ValueError(f"lower must not exceed upper; at index {i} lower is {low:g} and upper is {high:g}.")
+            raise ValueError(f"lower must not exceed upper; at index {i} lower is {float(lower[i]):g} and upper is "
+                             f"{float(upper[i]):g}.")
 
     def project(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """min(max(x, lower), upper)."""
@@ -203,7 +208,7 @@ class Ball(ConvexSet):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "radius", _check.number("radius", self.radius, at_least=0.0))
-        _check.finite("center", torch.as_tensor(self.center))
+        _check.finite("center", _parameter("center", self.center))
 
     def project(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """center + (x − center)·min(1, radius/‖x − center‖)."""
@@ -252,16 +257,25 @@ class HalfSpace(ConvexSet):
             raise ValueError(f"normal must be a nonzero vector of shape (d,); got {_check.describe(self.normal)}.")
         object.__setattr__(self, "offset", _check.number("offset", self.offset))
 
+    def _unit(self, x: Tensor) -> tuple[Tensor, float]:
+        """The unit normal and the plane's distance from 0, computed in float64, the first in the dtype of ``x``."""
+        if x.shape[-1] != len(self.normal):
+            raise ValueError(f"x must have last dimension {len(self.normal)}, that of the normal; got "
+                             f"{_check.describe(x)}.")
+        normal = self.normal.detach().double()
+        largest = normal.abs().max()
+        size = vector_norm(normal / largest) * largest
+        return (self.normal.double() / size).to(x), self.offset / float(size)
+
     def project(self, x: Tensor, t: Time = 0.0) -> Tensor:
-        """x − normal·(normal·x − offset)₊/‖normal‖²."""
-        normal = self.normal.to(x)
-        excess = torch.relu((x * normal).sum(-1, keepdim=True) - self.offset)
-        return x - excess / (normal * normal).sum() * normal
+        """x − n·(n·x − offset/‖normal‖)₊ with the unit normal n."""
+        unit, distance = self._unit(x)
+        return x - torch.relu((x * unit).sum(-1, keepdim=True) - distance) * unit
 
     def normal_distance(self, x: Tensor, v: Tensor, t: Time = 0.0) -> Tensor:
         """Exact: ∂g(x) is the ray of ``normal`` on the plane, {0} inside."""
-        unit = self.normal.to(x) / vector_norm(self.normal.to(x))
-        gap = self.offset / vector_norm(self.normal.to(x)) - (x * unit).sum(-1, keepdim=True)
+        unit, distance = self._unit(x)
+        gap = distance - (x * unit).sum(-1, keepdim=True)
         outward = torch.relu((v * unit).sum(-1, keepdim=True)) * unit
         slack = max(1e-9, 64 * torch.finfo(x.dtype).eps) * (1 + vector_norm(x, dim=-1, keepdim=True))
         return vector_norm(torch.where(gap <= slack, v - outward, v), dim=-1)
@@ -288,7 +302,8 @@ class Simplex(ConvexSet):
         object.__setattr__(self, "total", _check.number("total", self.total, above=0.0))
 
     def project(self, x: Tensor, t: Time = 0.0) -> Tensor:
-        """(x − θ)₊ with the θ that makes the sum ``total``."""
+        """(x − θ)₊ with the θ that makes the sum ``total``; the largest entry is moved to 0 first."""
+        x = x - x.detach().amax(-1, keepdim=True)
         ordered = x.sort(dim=-1, descending=True).values
         excess = ordered.cumsum(-1) - self.total
         rank = torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
@@ -379,6 +394,16 @@ class L2(ProxFunction):
 def _like(value: float | Tensor, x: Tensor) -> float | Tensor:
     """A parameter in the dtype and on the device of ``x``, so that it never promotes the state."""
     return value.to(x) if isinstance(value, Tensor) else value
+
+
+def _parameter(name: str, value: float | Tensor) -> Tensor:
+    """A number or tensor as a tensor."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number or a torch.Tensor; got {value!r} of type {type(value).__name__}. "
+                        f"Wrap it: torch.as_tensor(...).")
+    return torch.tensor(float(value), dtype=torch.float64)
 
 
 def _nonnegative(name: str, value: float | Tensor) -> None:

@@ -84,20 +84,23 @@ class Inclusion:
         if x0.ndim < 1:
             raise ValueError(f"x0 must have shape (*batch, d); got {_check.describe(x0)}. Write x0.reshape(1).")
         self.field.validate(x0)
-        if isinstance(self.g, ConvexSet) and _check.concrete(x0):
-            self._validate_inside(self.g, x0, t0)
+        with torch.no_grad():
+            self._validate_prox(x0, t0)
+            if isinstance(self.g, ConvexSet) and _check.concrete(x0) and not bool((inside := self.g.contains(
+                    x0, t0)).all()):
+                i = _check.first(~inside)
+                raise ValueError(f"x0 must lie in C; sample {i} is {float(self.g.distance(x0, t0)[i]):.3g} away from "
+                                 f"{self.g}. Project it with C.project(x0).")
 
-    @staticmethod
-    @torch.no_grad()
-    def _validate_inside(C: ConvexSet, x0: Tensor, t0: float) -> None:
+    def _validate_prox(self, x0: Tensor, t0: float) -> None:
+        """The prox must take x0 and return its like."""
         try:
-            inside = C.contains(x0, t0)
-        except RuntimeError as error:
-            raise ValueError(f"x0 does not fit {C}: {error}. Give both the same last dimension.") from error
-        if not bool(inside.all()):
-            i = _check.first(~inside)
-            raise ValueError(f"x0 must lie in C; sample {i} is {float(C.distance(x0, t0)[i]):.3g} away from {C}. "
-                             f"Project it with C.project(x0).")
+            image = self.g.prox(x0, 1.0, t0)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"x0 does not fit {self.g}: {error}. Give both the same last dimension.") from error
+        if image.shape != x0.shape or image.dtype != x0.dtype:
+            raise ValueError(f"x0 does not fit {self.g}: of {_check.describe(x0)} its prox makes "
+                             f"{_check.describe(image)}. Give both the same last dimension and dtype.")
 
 
 class _Negative(torch.nn.Module):

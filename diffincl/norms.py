@@ -75,7 +75,7 @@ def dense(A: Tensor, *, status: str = CERTIFIED) -> OperatorNorm:
         A = A.mT
     A, scale = _to_unit_size(A)
     value = _enclosed_norm(A) if status == CERTIFIED else _float_norm(A)
-    value = torch.where(scale > 0, value * scale, 0.0)
+    value = _back(value, scale)
     if not bool(torch.isfinite(value).all()):
         raise ValueError(f"the norm of A overflows float64; the largest entry of A is {float(A.abs().max()):.3g}.")
     return OperatorNorm(value, status)
@@ -120,7 +120,7 @@ def largest_eigenvalue(S: Tensor, error: Tensor | None = None, *, status: str = 
     radius = (M.abs() + spread).sum(-1) - diagonal.abs()
     disc = (diagonal + radius + 4 * gamma(n) * (diagonal.abs() + radius)).amax(-1)
     bound = torch.where(disc >= 0, disc / (1 - eps), disc / (1 + eps))
-    bound = torch.where(scale > 0, bound * scale, 0.0) + slack
+    bound = _back(bound, scale) + slack
     return bound + 8 * UNIT * (bound.abs() + slack)
 
 
@@ -146,6 +146,13 @@ def _to_unit_size(A: Tensor) -> tuple[Tensor, Tensor]:
     largest = A.abs().amax((-2, -1))
     scale = torch.where(largest > 0, torch.ldexp(torch.ones_like(largest), torch.frexp(largest)[1]), 0.0)
     return A / torch.where(scale > 0, scale, 1.0)[..., None, None], scale
+
+
+def _back(value: Tensor, scale: Tensor) -> Tensor:
+    """value·scale rounded up (below the normal range the product is not exact), 0 for scale 0."""
+    product = value * scale
+    up = torch.nextafter(product, torch.full_like(product, torch.inf))
+    return torch.where(scale > 0, torch.where(product.abs() < 1e-290, up, product), 0.0)
 
 
 def _orthogonality_defect(V: Tensor) -> Tensor:

@@ -30,8 +30,9 @@ def bound(ax: Axes, t: Tensor, bounds: dict[str, Tensor], observed: Tensor, obse
     """
     styles = ("-", "--", "-.", ":")
     for k, (name, curve) in enumerate(bounds.items()):
-        ax.plot(t, curve, styles[k % 4], color=COLOURS[1 + k], lw=1.8, label=name)
-    low, middle, high = torch.quantile(observed.double(), torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64), dim=1)
+        ax.plot(t, curve.detach(), styles[k % 4], color=COLOURS[1 + k % 6], lw=1.8, label=name)
+    shares = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    low, middle, high = torch.quantile(observed.detach().double(), shares, dim=1)
     ax.fill_between(t, low, high, color=COLOURS[0], alpha=0.2, lw=0, label=f"{observed_label}: range")
     ax.plot(t, middle, color=COLOURS[0], lw=1.8, label=f"{observed_label}: median")
     ax.set_yscale("log")
@@ -51,6 +52,7 @@ def trajectory(ax: Axes, t: Tensor, x: Tensor, labels: list[str]) -> Axes:
     >>> [line.get_label() for line in ax.lines][:1]
     ['x₁']
     """
+    x = x.detach()
     top = max(float(x.max()), 1e-12)
     for i, label in enumerate(labels):
         colour = COLOURS[i % len(COLOURS)]

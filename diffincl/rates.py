@@ -197,7 +197,10 @@ def optimise_scaling(left: Weights, right: Weights, iterations: int = 150) -> Te
     best, best_size = start, torch.full(start.shape[:-1], torch.inf, dtype=start.dtype, device=start.device)
     with torch.enable_grad():
         for k in range(iterations):
-            eigenvalues = torch.stack([_gram_eigenvalues(w, log_q.exp(), alive) for w in ends]).relu()
+            try:
+                eigenvalues = torch.stack([_gram_eigenvalues(w, log_q.exp(), alive) for w in ends]).relu()
+            except torch.linalg.LinAlgError:  # entries near the ends of the float range
+                break
             size = eigenvalues[..., -1].detach().sum(0)
             better = size < best_size
             best_size = torch.where(better, size, best_size)

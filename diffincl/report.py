@@ -155,7 +155,7 @@ def _trajectories_figure(outcome: Outcome) -> Any:
                            sharey=False)
     image = outcome.data.test_x[:1].double()
     for ax, (variant, net) in zip(axes, outcome.networks.items(), strict=True):
-        t = torch.linspace(0, net.layers.times[-1], 401, dtype=torch.float64)
+        t = torch.linspace(0, float(net.layers.t[-1]), 401, dtype=torch.float64)
         with torch.no_grad():
             sol = solve(net.layers.flow, net.features(image), t, scheme=ProxHeun(), steps=Fixed(n=CONVERGED))
         x = sol.x[:, 0]

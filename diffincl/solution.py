@@ -15,7 +15,7 @@ from .schemes import Scheme
 
 __all__ = ["LastSteps", "Solution", "SolveError", "Stats"]
 
-OK, FIELD_NOT_FINITE, STEP_FAILED = 0, 1, 2
+OK, FIELD_NOT_FINITE, STEP_FAILED, FIELD_MISSHAPEN = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Solution:
     x : Tensor (T, *batch, *state)
         States; NaN from the failure on in samples that failed.
     status : Tensor (*batch,), int
-        0 success, 1 the field was not finite, 2 a step failed.
+        0 success, 1 the field was not finite, 2 a step failed, 3 the field returned another shape or dtype.
     message : str
         What happened, and the remedy.
     stats : Stats
@@ -56,7 +56,8 @@ class Solution:
     switches : None
         Located contacts; fixed-step schemes locate none.
     last_steps : LastSteps
-        The step that ended at each save time; the multiplier is computed from it when asked for.
+        The step that ended at each save time. Multiplier and residual are computed from it and from the flow when they
+        are first asked for: ask before you change the weights.
 
     Examples
     --------
@@ -99,11 +100,16 @@ class Solution:
         ``t`` may be a 1-D tensor of n times: shape (n, *batch, *state).
         """
         if isinstance(t, Tensor) and t.ndim == 1:
-            return torch.stack([self(float(time)) for time in t])
-        time = _check.number("t", t)
-        if not float(self.t[0]) <= time <= float(self.t[-1]):
-            raise ValueError(f"t must lie in the solved interval [{float(self.t[0]):g}, {float(self.t[-1]):g}]; got "
-                             f"{time:g}. Solve further to look further.")
+            return torch.stack([self(time) for time in t])
+        time, first, last = _check.number("t", t), float(self.t[0]), float(self.t[-1])
+        eps = torch.finfo(t.dtype if isinstance(t, Tensor) and t.is_floating_point() else torch.float64).eps
+        room = 4 * eps * max(abs(first), abs(last))
+        if not first - room <= time <= last + room:
+            raise ValueError(f"t must lie in the solved interval [{first!r}, {last!r}]; got {time!r}. Solve further to "
+                             f"look further.")
+        if len(self.t) == 1:
+            return self.x[0]
+        time = min(max(time, first), last)
         k = int(torch.searchsorted(self.t, torch.tensor(time, dtype=torch.float64), right=True)) - 1
         k = min(k, len(self.t) - 2)
         weight = (time - float(self.t[k])) / float(self.t[k + 1] - self.t[k])
@@ -123,7 +129,7 @@ class Solution:
             last_knot = max((knot for knot in self.flow.field.knots if a < knot < b), default=a)
             F = self.flow.field.on(last_knot, b)(self.t[k + 1], x)
             rows.append(self.flow.g.normal_distance(x, (self.x[k] - x) / (b - a) - F, self.t[k + 1]))
-        return torch.stack(rows)
+        return torch.stack(rows) if rows else self.x[:0, ..., 0]
 
 
 class SolveError(RuntimeError):

@@ -15,7 +15,7 @@ from . import _check
 from .fields import FieldFunction
 from .inclusion import Inclusion
 from .schemes import ForwardEuler, Scheme
-from .solution import FIELD_NOT_FINITE, OK, STEP_FAILED, LastSteps, Solution, SolveError, Stats
+from .solution import FIELD_MISSHAPEN, FIELD_NOT_FINITE, OK, STEP_FAILED, LastSteps, Solution, SolveError, Stats
 from .steps import Fixed, Plan, plan
 
 __all__ = ["solve"]
@@ -45,7 +45,8 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, scheme: Schem
     gradient : "backprop" or "checkpoint"
         Automatic differentiation through the steps, with all states kept or recomputed in segments of 64 steps.
     throw : bool
-        Raise ``SolveError`` with the partial solution when a sample fails; otherwise go on with the others.
+        Raise ``SolveError`` with the partial solution when a sample fails; otherwise go on with the others (whose
+        states are right; for gradients of weights that they share with it, solve again without the failed sample).
     progress : bool
         Show a progress bar over the steps.
 
@@ -117,7 +118,8 @@ class _Counted:
         value = self.F(t, x)
         if getattr(value, "shape", None) != self.shape or value.dtype is not self.dtype:
             got = _check.describe(value) if isinstance(value, Tensor) else repr(value)
-            raise FieldShapeError(f"the field must return {_check.describe(x)}, like x; at t = {float(t):g} it "
+            raise FieldShapeError(f"the field must return a tensor of shape {tuple(self.shape)} and dtype "
+                                  f"{str(self.dtype).removeprefix('torch.')}, like x0; at t = {float(t):g} it "
                                   f"returned {got}. Return a tensor of the shape and dtype of x.")
         return value
 
@@ -165,6 +167,7 @@ class _Run:
                 points.append(z)
         except FieldShapeError as error:
             self.error = error
+            self.status = torch.full_like(self.status, FIELD_MISSHAPEN)
         return states, points
 
     def accept(self, block: range, states: list[Tensor], points: list[Tensor]) -> bool:

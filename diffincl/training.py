@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from . import _check
 from .data import ImageData
 from .nn import DenseResNet
+from .solution import SolveError
 
 __all__ = ["accuracy", "fit"]
 
@@ -45,8 +46,11 @@ def fit(net: DenseResNet, data: ImageData, *, epochs: int = 40, lr: float = 3e-3
     for epoch in range(epochs):
         total = 0.0
         for rows in torch.randperm(len(data.train_x), generator=generator).split(batch):
-            loss = cross_entropy(net(data.train_x[rows]), data.train_y[rows])
-            value = float(loss.detach())
+            try:
+                loss = cross_entropy(net(data.train_x[rows]), data.train_y[rows])
+                value = float(loss.detach())
+            except SolveError:  # the states have left the range of the dtype, and so has the loss
+                loss, value = torch.tensor(torch.nan), math.nan
             if not math.isfinite(value):
                 raise ArithmeticError(f"the loss is {value} in epoch {epoch}; lower lr (now {lr:g}) or raise "
                                       f"weight_decay (now {weight_decay:g})")

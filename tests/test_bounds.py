@@ -209,7 +209,7 @@ def test_bad_comparisons():
         di.compare(s, x)
     with pytest.raises(ValueError, match="a growth bound is compared with one solution; got two"):
         di.compare(g, x, x)
-    with pytest.raises(ValueError, match="must share their times; the bound has 2 in .* the solution 3"):
+    with pytest.raises(ValueError, match=r"must share their times; the bound has 2 in .* the solution 3"):
         di.compare(g, di.solve(FLOW, ONES, [0.0, 0.5, 1.0]))
     failing = di.Inclusion(lambda t, x: x * torch.nan, di.Orthant(), lipschitz=1.0)
     bad = di.solve(failing, ONES, T01, throw=False)

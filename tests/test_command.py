@@ -98,6 +98,36 @@ def test_a_killed_run_resumes_from_its_parts(tmp_path, monkeypatch):
         assert torch.equal(a, b)
 
 
+def test_only_the_parts_of_this_run_are_removed(tmp_path):
+    mine, other = (experiment.Parts(tmp_path / "parts", experiment.Settings(seed=s)) for s in (0, 1))
+    for store in (mine, other):
+        store.keep("x", lambda: 1)
+    (tmp_path / "parts" / "precious.txt").write_text("kept")
+    mine.remove()
+    assert not mine.directory.exists()
+    assert other.keep("x", lambda: 2) == 1
+    assert (tmp_path / "parts" / "precious.txt").exists()
+    other.remove()
+    (tmp_path / "parts" / "precious.txt").unlink()
+    other.remove()
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_damaged_part_is_computed_again(tmp_path):
+    store = experiment.Parts(tmp_path, experiment.Settings())
+    store.keep("x", lambda: torch.ones(1000))
+    path = store.directory / "x.pt"
+    path.write_bytes(path.read_bytes()[:200])
+    assert store.keep("x", lambda: 7) == 7
+    assert store.keep("x", lambda: 8) == 7
+
+
+def test_an_output_that_is_no_folder_is_bad_usage(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.main(["check", "--out", str(tmp_path / "file")]) == 2
+    assert "--out must be a folder that can be written" in capsys.readouterr().err
+
+
 def test_other_settings_do_not_reuse_parts(tmp_path):
     a = experiment.Parts(tmp_path, experiment.Settings(seed=0))
     b = experiment.Parts(tmp_path, experiment.Settings(seed=1))
@@ -134,6 +164,7 @@ def test_exit_status_is_1_when_a_statement_is_violated_or_a_control_is_not(tmp_p
     (["check", "X1"], "unknown statement 'X1'; choose from C2"),
     (["check", "--trials", "0"], "--trials: must be a whole number of at least 1; got '0'"),
     (["check", "--trials", "many"], "got 'many'"),
+    (["check", "--seed", "9" * 20], "--seed: must be a whole number from 0 to 2^63"),
     (["check", "--frobnicate"], "unrecognized arguments"),
     ([], "required: command"),
 ])

@@ -94,6 +94,8 @@ def growth(flow: Inclusion, t: Tensor | list[float], x0: Tensor, rate: str = "sc
     >>> b.curve.round(decimals=3), b.statement
     (tensor([3., 5.], dtype=torch.float64), 'least of C2 with rate R3 (scaled), C5')
     """
+    if not p >= 1:
+        raise ValueError(f"p must be at least 1 (below, ‖·‖_p is no norm); got {p}.")
     layout = plan(flow.field, t)
     require_start(flow, x0, layout)
     by_rate = p in (1, 2, torch.inf)
@@ -113,11 +115,13 @@ def growth_by_rate(pieces: Pieces, size: Tensor) -> Tensor:
     """C2 at every boundary: r⁺ = e^{∫ν} r + β h φ(νh), φ(z) = (e^z − 1)/z, with the largest ν and β of a piece."""
     z = pieces.weighted(pieces.rate.amax(-1))
     phi = torch.where(z == 0, 1.0, torch.expm1(z) / torch.where(z == 0, 1.0, z))
-    added = pieces.weighted(pieces.drift.amax(-1)) * phi
+    drift = pieces.weighted(pieces.drift.amax(-1))
+    added = torch.where(drift == 0, 0.0, drift * phi)
     factor = torch.exp(pieces.weighted(pieces.rate.mean(-1)))
     rows = [size]
     for k in range(len(z)):
-        rows.append(lead(factor[k], size) * rows[-1] + lead(added[k], size))
+        grown = torch.where(rows[-1] == 0, 0.0, lead(factor[k], size) * rows[-1])  # the factor may overflow
+        rows.append(grown + lead(added[k], size))
     return torch.stack(rows)
 
 
@@ -133,7 +137,7 @@ def growth_of_gradient(pieces: Pieces, size: Tensor) -> Tensor:
         *((w.b1, w.b2) for w in _ends(pieces)), strict=True))
     squares = (b1[0] ** 2 + b1[0] * b1[1] + b1[1] ** 2) / 3
     outer, inner = (_integral(pieces, mean, size) for mean in ((b2[0] + b2[1]) / 2, squares))
-    return outer + torch.sqrt(size * size + 0.5 * inner)
+    return outer + torch.sqrt((size * size + 0.5 * inner).clamp_min(1e-300))  # above 0, where the root has a slope
 
 
 def _ends(pieces: Pieces) -> tuple[Weights, Weights]:

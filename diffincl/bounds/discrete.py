@@ -136,7 +136,8 @@ def _euler_factor(pieces: Pieces, end: int, transposed: Tensor, rate: str) -> Te
     if rate == "global":
         return 1 + hL
     room = 1 + 8 * norms.UNIT
-    by_side = torch.sqrt((1 + 2 * hmu + hL * hL).clamp_min(0)) * room
+    rounding = 8 * norms.UNIT * (1 + 2 * hmu.abs() + hL * hL)  # absolute: for hμ near −1 the sum cancels
+    by_side = torch.sqrt((1 + 2 * hmu + hL * hL).clamp_min(0) + rounding) * room
     by_symmetry = torch.where(transposed, torch.clamp_min(hL * room - 1, 1.0), torch.inf)
     return torch.minimum(torch.minimum(1 + hL, by_side), by_symmetry)
 

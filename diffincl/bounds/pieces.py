@@ -120,7 +120,7 @@ def _smooth_intervals(field: ResNetField, layout: Plan) -> tuple[list[tuple[floa
 
 def _end_weights(field: ResNetField, steps: list[tuple[float, float]]) -> tuple[Weights, Weights]:
     """The weights at both ends of every interval, (K, *weights, ...), float64; one object if they stand still."""
-    at = [field.weights_on(a, b) for a, b in steps]
+    at = [field.weights_on(a, b, torch.float64) for a, b in steps]
     left = _stack([weights(a) for weights, (a, _) in zip(at, steps, strict=True)])
     if not field.time_dependent_within_a_step:
         return left, left

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .. import _check
 from ..fields import Field, FieldFunction, as_field
 from ..functions import ProxFunction
 from ..inclusion import Inclusion
 from ..schemes import ForwardEuler, Scheme
 from ..solve import solve
+from ..steps import plan
 
 __all__ = ["InclusionLayer"]
 
@@ -39,19 +39,16 @@ class InclusionLayer(nn.Module):
     def __init__(self, field: Field | FieldFunction, g: ProxFunction, t: Tensor | list[float],
                  scheme: Scheme | None = None):
         super().__init__()
-        self.times, _ = _check.times(t)
+        # In the dtype it came in, which says how near a knot of the weights a time must be to count as that knot.
+        self.t = t.detach().cpu() if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
         self.field, self.g = as_field(field), g
         self.scheme = ForwardEuler() if scheme is None else scheme
+        plan(self.flow.field, self.t)
 
     @property
     def flow(self) -> Inclusion:
         """The inclusion with the present weights."""
         return Inclusion(self.field, self.g)
-
-    @property
-    def t(self) -> Tensor:
-        """Ends of the layers, float64."""
-        return torch.tensor(self.times, dtype=torch.float64)
 
     def forward(self, x0: Tensor) -> Tensor:
         """State at the last time, shape of ``x0`` (*batch, d), which must lie in the domain of g."""

@@ -29,7 +29,7 @@ PAPER = 'Zhang, Schaeffer, "Forward Stability of ResNet and Its Variants", 2020'
 
 
 def _not_convex(case: Case) -> str:
-    return "" if case.flow.g.convex else "C is not convex"
+    return "" if case.flow.g.convex else "g is not convex"
 
 
 def _zero_not_minimal(case: Case) -> str:
@@ -177,12 +177,12 @@ _NETWORK = float(draws.LAYERS)
 
 STATEMENTS: dict[str, Statement] = {s.label: s for s in (
     Statement(
-        "C2", "growth of the ResNet flow", "C convex, 0 ∈ C(t)",
+        "C2", "growth of the ResNet flow", "g convex and least at 0 (0 ∈ C)",
         "‖x(t)‖ ≤ E_ν(0,t)‖x₀‖ + ∫E_ν(s,t)‖F(s,0)‖ds, ν = ‖A₁‖‖A₂‖ or a sharper rate",
         f"{PAPER}; sharper rates: R2, R3",
         True, _zero_not_minimal, _growth_rate, draws.Draw(draws.free, draws.around_zero), draws.away_from_zero),
     Statement(
-        "C3", "sensitivity of the ResNet flow", "C convex",
+        "C3", "sensitivity of the ResNet flow", "g convex",
         "‖x(t) − y(t)‖ ≤ E_ν(0,t)‖x₀ − y₀‖, ν = ‖A₁‖‖A₂‖ or a sharper rate", f"{PAPER}; sharper rates: R2, R3",
         True, _not_convex, _sensitivity_rate, draws.Draw(draws.free, draws.convex), draws.around_an_obstacle),
     Statement(
@@ -191,11 +191,11 @@ STATEMENTS: dict[str, Statement] = {s.label: s for s in (
         True, _not_decay, _growth_decay, draws.Draw(draws.decay, draws.from_zero),
         partial(draws.negative_A2, horizon=draws.HORIZON)),
     Statement(
-        "C6", "the ResNet-S flow", "A₂ = A₁ᵀ, C convex; for growth the orthant",
+        "C6", "the ResNet-S flow", "A₂ = A₁ᵀ, g convex; for growth the orthant",
         "‖x(t) − y(t)‖ ≤ ‖x₀ − y₀‖; ‖x(t)‖ ≤ ∫‖(b₂)₊‖ + √(‖x₀‖² + ½∫‖(b₁)₊‖²)", f"{PAPER}; growth: theory C6",
         True, _not_symmetric, _gradient_flow, draws.Draw(draws.symmetric, draws.convex), draws.wrong_sign),
     Statement(
-        "D1", "the ResNet layers", "C convex; for growth 0 ∈ C",
+        "D1", "the ResNet layers", "g convex; for growth least at 0 (0 ∈ C)",
         "‖x_N − y_N‖ ≤ ∏(1 + hL_k)‖x₀ − y₀‖; ‖x_{k+1}‖ ≤ (1 + hL_k)‖x_k‖ + h‖F_k(0)‖", PAPER,
         False, _not_convex, _layer_product, draws.Draw(draws.free, draws.convex, _NETWORK), draws.around_an_obstacle),
     Statement(
@@ -204,7 +204,7 @@ STATEMENTS: dict[str, Statement] = {s.label: s for s in (
         False, _not_decay, _waiting, draws.Draw(draws.decay, draws.from_zero, _NETWORK),
         partial(draws.negative_A2, horizon=_NETWORK)),
     Statement(
-        "D3", "the ResNet-S layers", "A₂ = A₁ᵀ, h‖A‖² ≤ 2, C convex",
+        "D3", "the ResNet-S layers", "A₂ = A₁ᵀ, h‖A‖² ≤ 2, g convex",
         "‖x_N − y_N‖ ≤ ‖x₀ − y₀‖", PAPER,
         False, _above_limit, _nonexpansive, draws.Draw(draws.symmetric_under_limit, draws.convex, _NETWORK),
         draws.above_the_limit),

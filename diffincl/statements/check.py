@@ -178,7 +178,7 @@ def attack(case: Case, claim: Claim, ascent: int = 40, *, steps: int | None = No
         (-value).sum().backward()
         optimiser.step()
         with torch.no_grad():
-            z.copy_(_apart(case, torch.nan_to_num(z)))
+            z.copy_(_apart(case, z))
     return best[0], best[1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from torch.linalg import matrix_norm, vector_norm
 
 from ..curves import PiecewiseConstant
 from ..fields import ResNetDField, ResNetField, ResNetSField
-from ..functions import Ball, Box, HalfSpace, Orthant, ProxFunction
+from ..functions import L1, Ball, Box, HalfSpace, Orthant, ProxFunction, Simplex
 from ..inclusion import Inclusion
 from .case import Case
 
@@ -96,44 +97,39 @@ def pairs(generator: Generator, g: ProxFunction, networks: int, d: int = WIDTH) 
     return x0, g.prox(x0 + distance * _normal(generator, networks, PAIRS, d), 1.0)
 
 
-def orthant() -> list[tuple[str, ProxFunction]]:
-    """The set of the ResNet family."""
-    return [("orthant", Orthant())]
-
-
 def from_zero() -> list[tuple[str, ProxFunction]]:
     """The sets of the ResNet-D statements."""
     return [("orthant", Orthant()), ("box [0, 1.5]", Box(0.0, 1.5))]
 
 
 def around_zero() -> list[tuple[str, ProxFunction]]:
-    """Convex sets that hold 0."""
+    """Convex functions g that are least at 0: sets that hold 0, and a norm."""
     normal = torch.tensor([1.0, -0.5, 0.25, 0.0, 1.0, -1.0], dtype=torch.float64)
     return [("orthant", Orthant()), ("box [−1, 1.5]", Box(-1.0, 1.5)), ("ball", Ball(1.5)),
-            ("half space", HalfSpace(normal, 0.5))]
+            ("half space", HalfSpace(normal, 0.5)), ("ℓ1 norm", L1(0.5))]
 
 
 def convex() -> list[tuple[str, ProxFunction]]:
-    """Convex sets, not all of which hold 0."""
-    return [*around_zero(), ("ball off 0", Ball(1.0, 2.0))]
+    """Convex functions g, not all of which are least at 0."""
+    return [*around_zero(), ("ball off 0", Ball(1.0, 2.0)), ("simplex", Simplex(2.0))]
 
 
 @dataclass(frozen=True)
 class Draw:
     """Random networks of one kind on sets of one kind: the draw of a statement."""
 
-    network: object
-    sets: object
+    network: Callable[[Generator, int, float], ResNetField]
+    sets: Callable[[], list[tuple[str, ProxFunction]]]
     horizon: float = HORIZON
 
     def __call__(self, generator: Generator, trials: int) -> list[Case]:
         """Cases with at least ``trials`` pairs in all, one solve for each set."""
-        sets = self.sets()  # type: ignore[operator]
+        sets = self.sets()
         networks = max(1, -(-trials // (PAIRS * len(sets))))
         t = torch.linspace(0, self.horizon, LAYERS + 1, dtype=torch.float64)
         cases = []
         for name, g in sets:
-            field = self.network(generator, networks, self.horizon)  # type: ignore[operator]
+            field = self.network(generator, networks, self.horizon)
             cases.append(Case(f"random, {name}", Inclusion(field, g), t, *pairs(generator, g, networks)))
         return cases
 
