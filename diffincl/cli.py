@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from . import __version__, experiment, report
@@ -43,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--out", type=Path, default=Path("out/check"), metavar="DIR",
                        help="folder of the report (default out/check); an interrupted run resumes from here")
     check.add_argument("--quick", action="store_true", help="fewer trials, images and epochs")
+    check.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, metavar="W",
+                       help="processes that share the work (default: one a core); the result is the same")
     check.add_argument("--json", action="store_true", help="print the report as JSON instead of the table")
     check.set_defaults(run=_check)
     return parser
@@ -67,7 +69,6 @@ def _seed(text: str) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    torch.set_num_threads(1)  # small tensors: more threads only wait for each other, very long where cores are shared
     labels = tuple(dict.fromkeys(options.labels)) or tuple(STATEMENTS)
     settings = experiment.Settings.of(labels, options.trials, options.seed, options.quick)
     try:
@@ -75,17 +76,13 @@ def _check(options: argparse.Namespace) -> int:
     except OSError as error:
         print(f"diffincl check: error: --out must be a folder that can be written; {error}", file=sys.stderr)
         return BAD_USAGE
-    with tqdm(total=experiment.parts(settings), unit="part", file=sys.stderr, dynamic_ncols=True) as bar:
-        done = -1
+    with tqdm(total=sum(map(len, experiment.parts(settings))), unit="part", file=sys.stderr, dynamic_ncols=True) as bar:
 
         def advance(what: str) -> None:
-            nonlocal done
-            done += 1
-            bar.set_description(what)
-            bar.update(done - bar.n)
+            bar.set_description(f"{what} done")
+            bar.update()
 
-        outcome = experiment.run(settings, options.out, advance)
-        bar.update(bar.total - bar.n)
+        outcome = experiment.run(settings, options.out, advance, workers=options.workers)
     page = report.write(outcome, options.out)
     print(json.dumps(report.as_json(outcome), indent=1, ensure_ascii=False) if options.json else
           f"{report.as_table(outcome)}\n\nReport: {page}")

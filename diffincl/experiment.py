@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,32 +92,58 @@ class Outcome:
         return all(r.holds and r.control_violated for r in self.results.values())
 
 
-def run(settings: Settings, directory: Path, advance: Callable[[str], None] = lambda what: None) -> Outcome:
+def run(settings: Settings, directory: Path, advance: Callable[[str], None] = lambda what: None, *,
+        workers: int = 1) -> Outcome:
     """Train, check, attack. Finished parts are kept in ``directory``/parts, so that a killed run resumes.
 
-    ``advance`` is called with the name of each part before it starts (``parts`` lists them).
+    ``advance`` is called with the name of each part when it is done (``parts`` lists them); ``workers`` processes share
+    the parts. The result does not depend on their number.
     """
     store = Parts(directory / "parts", settings)
     store.directory.mkdir(parents=True, exist_ok=True)
+    networks_first, others = parts(settings)
+    for stage in (networks_first, others):
+        for name in _completed(stage, settings, directory, workers):
+            advance(name)
     data = digits(settings.seed)
-    networks = {}
-    for variant in VARIANTS:
-        advance(f"train {NAMES[variant]}")
-        networks[variant] = _network(variant, data, settings, store)
-    results = {}
-    for label in settings.labels:
-        advance(f"check {label}")
-        results[label] = _check_label(label, networks, data, settings, store)
-    advance("compare rates")
-    ladder = [Ladder(**row) for row in store.keep("ladder", lambda: [
-        asdict(row) for variant, net in networks.items() for row in _ladder(variant, net, data, settings)])]
+    networks = {variant: _network(variant, data, settings, store) for variant in VARIANTS}
+    results = {label: _result(label, store.read(f"check {label}")) for label in settings.labels}
+    ladder = [Ladder(**row) for variant in VARIANTS for row in store.read(f"ladder {variant}")]
     accuracies = {NAMES[v]: _accuracies(net, data, settings.seed) for v, net in networks.items()}
     return Outcome(settings, results, ladder, accuracies, networks, data)
 
 
-def parts(settings: Settings) -> int:
-    """Number of parts of a run, for a progress bar."""
-    return len(VARIANTS) + len(settings.labels) + 1
+def parts(settings: Settings) -> tuple[list[str], list[str]]:
+    """Names of the parts of a run: those that train the networks, and those that need them."""
+    return ([f"train {variant}" for variant in VARIANTS],
+            [f"check {label}" for label in settings.labels] + [f"ladder {variant}" for variant in VARIANTS])
+
+
+def _completed(names: list[str], settings: Settings, directory: Path, workers: int) -> Iterator[str]:
+    """Complete the parts and yield the name of each when it is done."""
+    if workers == 1:
+        for name in names:
+            yield _complete(name, settings, directory)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(_complete, name, settings, directory) for name in names]):
+            yield done.result()
+
+
+def _complete(name: str, settings: Settings, directory: Path) -> str:
+    """Compute a part and keep it, unless it is there already; returns its name."""
+    torch.set_num_threads(1)  # small tensors: more threads only wait for each other, very long where cores are shared
+    store, data = Parts(directory / "parts", settings), digits(settings.seed)
+    kind, what = name.split()
+    if kind == "train":
+        _network(what, data, settings, store)
+        return name
+    networks = {variant: _network(variant, data, settings, store) for variant in VARIANTS}
+    if kind == "check":
+        store.keep(name, lambda: _check_label(what, networks, data, settings))
+    else:
+        store.keep(name, lambda: [asdict(row) for row in _ladder(what, networks[what], data, settings)])
+    return name
 
 
 class Parts:
@@ -136,15 +164,19 @@ class Parts:
 
     def keep(self, name: str, compute: Callable[[], T]) -> T:
         """The part as kept, or computed and kept; plain containers of numbers, strings and tensors."""
-        path = self.directory / f"{name}.pt"
-        if path.exists():
-            try:
-                return torch.load(path, weights_only=True)
-            except (RuntimeError, EOFError, pickle.UnpicklingError):
-                pass  # damaged: computed again
-        value = compute()
-        write_atomically(path, lambda temporary: torch.save(value, temporary))
+        try:
+            return self.read(name)
+        except (FileNotFoundError, RuntimeError, EOFError, pickle.UnpicklingError):
+            value = compute()  # not there yet, or damaged
+        write_atomically(self._path(name), lambda temporary: torch.save(value, temporary))
         return value
+
+    def read(self, name: str) -> Any:
+        """A part that is known to be there."""
+        return torch.load(self._path(name), weights_only=True)
+
+    def _path(self, name: str) -> Path:
+        return self.directory / f"{name.replace(' ', '-')}.pt"
 
 
 def _network(variant: str, data: ImageData, settings: Settings, store: Parts) -> DenseResNet:
@@ -156,7 +188,7 @@ def _network(variant: str, data: ImageData, settings: Settings, store: Parts) ->
         fit(net, data, epochs=settings.epochs, seed=settings.seed)
         return net.state_dict()
 
-    net.load_state_dict(store.keep(f"network-{variant}", train))
+    net.load_state_dict(store.keep(f"train {variant}", train))
     return net.double().requires_grad_(False)
 
 
@@ -175,20 +207,19 @@ def trained_cases(variant: str, net: DenseResNet, data: ImageData, settings: Set
             for kind, (x, y) in corrupted(data, settings.images, settings.seed).items()]
 
 
-def _check_label(label: str, networks: dict[str, DenseResNet], data: ImageData, settings: Settings,
-                 store: Parts) -> CheckResult:
+def _check_label(label: str, networks: dict[str, DenseResNet], data: ImageData, settings: Settings) -> dict[str, Any]:
+    """A statement on random instances and on the trained networks inside its hypothesis, as plain containers."""
     statement = STATEMENTS[label]
+    result = check(label, settings.trials, settings.seed, ascent=settings.ascent)
+    findings = list(result.findings)
+    for variant, net in networks.items():
+        findings += [examine(statement, case, ascent=settings.ascent)
+                     for case in trained_cases(variant, net, data, settings) if not statement.outside(case)]
+    return {"findings": [asdict(f) for f in findings], "control": asdict(result.control)}
 
-    def compute() -> dict[str, Any]:
-        result = check(label, settings.trials, settings.seed, ascent=settings.ascent)
-        findings = list(result.findings)
-        for variant, net in networks.items():
-            findings += [examine(statement, case, ascent=settings.ascent)
-                         for case in trained_cases(variant, net, data, settings) if not statement.outside(case)]
-        return {"findings": [asdict(f) for f in findings], "control": asdict(result.control)}
 
-    kept = store.keep(f"check-{label}", compute)
-    return verdict(statement, [_finding(f) for f in kept["findings"]], _finding(kept["control"]))
+def _result(label: str, kept: dict[str, Any]) -> CheckResult:
+    return verdict(STATEMENTS[label], [_finding(f) for f in kept["findings"]], _finding(kept["control"]))
 
 
 def _finding(plain: dict[str, Any]) -> Finding:

@@ -190,6 +190,8 @@ def not_convex():
     (lambda: di.bounds.growth(OFF, T01, ONES), "growth bounds need 0 to minimise g"),
     (lambda: di.bounds.growth(FLOW, T01, -ONES), r"x0 must lie in C; sample \(\) is 1.73 away from Orthant"),
     (lambda: di.bounds.discrete_growth(FLOW, T01, -ONES), "x0 must lie in C"),
+    (lambda: di.bounds.growth(NEGATIVE, T01, ONES, p=0.5), r"p must be at least 1 .* got 0.5"),
+    (lambda: di.bounds.growth(NEGATIVE, T01, ONES, p=float("nan")), r"p must be at least 1 .* got nan"),
     (lambda: di.bounds.growth(FLOW, T01, ONES[:2]), "x0 must have last dimension 3"),
     (lambda: di.bounds.growth(FLOW, T01, ONES * torch.nan), "x0 must be finite"),
     (lambda: di.bounds.sensitivity(FLOW, [0.0, 2.0]), "t must stay where the weights are defined"),
@@ -200,6 +202,22 @@ def not_convex():
 def test_bad_arguments(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+def test_c5_survives_an_overflow_of_the_exponential():
+    W, one = 30 * torch.ones(1, 1, dtype=F64), torch.ones(1, dtype=F64)
+    flow = di.Inclusion(di.ResNetDField(W, one, W, one), di.Orthant())
+    for p in (1, 2, INF):
+        assert float(di.bounds.growth(flow, T01, 0 * one, p=p).curve[-1]) == pytest.approx(1.0)
+    assert not bool(di.bounds.growth(flow, T01, 0 * one, rate="global").curve.isnan().any())
+
+
+@pytest.mark.parametrize("gap", [3e-9, 1e-7, 1e-3])
+def test_a_factor_near_zero_is_still_an_upper_bound(gap):
+    L = 10 * (1 - gap)
+    flow = di.Inclusion(lambda t, x: L * x, di.Whole(), one_sided=-L, lipschitz=L)
+    x, y = (di.solve(flow, torch.tensor([v], dtype=F64), [0.0, 0.1]) for v in (1.0, 2.0))
+    assert float(di.compare(di.bounds.discrete_sensitivity(flow, [0.0, 0.1]), x, y).ratio[-1]) <= 1
 
 
 def test_bad_comparisons():

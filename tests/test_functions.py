@@ -152,6 +152,27 @@ def test_only_coordinatewise_functions_say_so():
             assert float(ratio.max()) > 1.0, name
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1.0, 1e20, 1e30])
+def test_half_space_of_any_length_of_normal(size):
+    x = torch.tensor([[3.0, 2.0], [0.0, 0.0]])
+    C = di.HalfSpace(torch.tensor([size, size]), size)
+    torch.testing.assert_close(C.project(x), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert C.contains(x).tolist() == [False, True]
+
+
+def test_half_space_refuses_another_dimension():
+    with pytest.raises(ValueError, match="x must have last dimension 1, that of the normal; got a tensor of shape"):
+        di.HalfSpace(torch.ones(1), 1.0).project(torch.ones(3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_simplex_projection_from_far_away(dtype):
+    x = 1e6 * points(50, seed=11).to(dtype)
+    C = di.Simplex(1e-3)
+    assert bool(C.contains(C.project(x)).all())
+    assert float((C.project(x).sum(-1) / 1e-3 - 1).abs().max()) < 1e-5
+
+
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=12), st.floats(0.1, 10))
 def test_simplex_projection_satisfies_its_optimality_conditions(entries, total):
     x = torch.tensor(entries, dtype=F64)
@@ -177,6 +198,10 @@ def test_normal_cones_of_the_obstacle_are_not_monotone():
     (lambda: di.Box(1.0, 0.0), r"lower must not exceed upper; at index \(\) lower is 1 and upper is 0"),
     (lambda: di.Box(torch.zeros(2), torch.tensor([1.0, -1.0])), r"at index \(1,\) lower is 0 and upper is -1"),
     (lambda: di.Box(float("nan"), 0.0), "lower must not be NaN"),
+    (lambda: di.Box(float("inf"), float("inf")), r"lower must not be NaN or \+inf; entry \(\) is. Use -inf"),
+    (lambda: di.Box(torch.zeros(2), torch.ones(3)), "lower and upper must broadcast"),
+    (lambda: di.Box([0.0, 0.0], 1.0), r"lower must be a number or a torch.Tensor; got \[0.0, 0.0\] of type list"),
+    (lambda: di.Ball(1.0, [0.0, 1.0]), "center must be a number or a torch.Tensor"),
     (lambda: di.HalfSpace(torch.zeros(2), 1.0), "normal must be a nonzero vector"),
     (lambda: di.HalfSpace([1.0], 1.0), "normal must be a torch.Tensor; got list"),
     (lambda: di.Simplex(0.0), "total must be greater than 0; got 0"),

@@ -30,6 +30,35 @@ def test_layer_is_the_loop_of_residual_layers():
     assert torch.equal(net(x), net.head(state))
 
 
+@pytest.mark.parametrize("n", [2, 3, 5, 7, 10])
+def test_a_layer_with_times_in_float32_takes_one_step_a_layer(n):
+    field = di.ResNetSField(di.PiecewiseConstant(torch.randn(n, 2, 2)), torch.zeros(2), torch.ones(2))
+    layer = di.nn.InclusionLayer(field, di.Orthant(), torch.linspace(0, 1, n + 1))
+    x0 = torch.rand(4, 2)
+    sol = di.solve(layer.flow, x0, torch.linspace(0, 1, n + 1))
+    assert sol.stats.steps == di.solve(layer.flow, x0, layer.t).stats.steps == n
+    assert torch.equal(layer(x0), sol.x[-1])
+
+
+def test_a_layer_is_checked_when_it_is_made():
+    field = di.ResNetSField(di.PiecewiseConstant(torch.randn(2, 2, 2)), torch.zeros(2), torch.ones(2))
+    with pytest.raises(TypeError, match="g must be a ProxFunction"):
+        di.nn.InclusionLayer(field, "relu", [0.0, 1.0])
+    with pytest.raises(ValueError, match="t must stay where the weights are defined"):
+        di.nn.InclusionLayer(field, di.Orthant(), [0.0, 2.0])
+
+
+def test_a_diverging_training_stops_with_a_remedy(digits):
+    with pytest.raises(ArithmeticError, match="lower lr"):
+        fit(small("resnet"), digits, epochs=2, lr=1e6)
+
+
+@pytest.mark.parametrize("share", [1.0, 2.0, 1e-9])
+def test_digits_are_never_divided_into_nothing(share):
+    with pytest.raises(ValueError, match="test_share must leave samples for training and for test"):
+        data_sets.digits(test_share=share)
+
+
 @pytest.mark.parametrize("variant", di.nn.VARIANTS)
 def test_every_parameter_gets_a_gradient_and_the_state_dict_goes_round(variant):
     net = small(variant)

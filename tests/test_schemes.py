@@ -244,6 +244,68 @@ def test_implicit_euler_gradient_of_a_stiff_step_is_the_implicit_one():
     assert float(dk) == pytest.approx(-1 / (1 + 1e7) ** 2, rel=1e-5)
 
 
+def test_implicit_euler_is_not_taken_in_by_a_small_step_on_a_steep_piece():
+    flow = di.Inclusion(lambda t, x: 1e5 * x.clamp(max=0) - 1, di.Whole())
+    assert float(di.solve(flow, torch.zeros(1), [0.0, 1.0], scheme=di.ImplicitEuler()).x[-1]) == 1.0
+
+
+@pytest.mark.parametrize("stiffness", [1e3, 1e6, 1e9])
+@pytest.mark.parametrize("name", ["Ball", "Box numbers", "Simplex", "L1"])
+def test_implicit_euler_converges_on_stiff_monotone_problems(name, stiffness):
+    """The naive residual saturates for large hL and Newton jumps between two faces."""
+    g, gen = FUNCTIONS[name], torch.Generator().manual_seed(0)
+    x0 = g.prox(torch.randn(100, D, generator=gen, dtype=F64), 1.0)
+    a = torch.randn(100, D, generator=gen, dtype=F64)
+    x = di.solve(di.Inclusion(lambda t, x: stiffness * (x - a), g), x0, [0.0, 1.0], scheme=di.ImplicitEuler()).x[-1]
+    exact_step = g.prox((x0 + stiffness * a) / (1 + stiffness), 1 / (1 + stiffness))
+    torch.testing.assert_close(x, exact_step, rtol=0, atol=1e-9)
+
+
+@EVERY
+def test_forward_mode_derivatives(scheme):
+    def end(x):
+        return di.solve(di.Inclusion(lambda t, x: x * x, di.Orthant()), x, [0.0, 0.3, 0.5], scheme=scheme).x[-1]
+
+    x, v = torch.tensor([1.0, 2.0], dtype=F64), torch.tensor([0.3, -1.0], dtype=F64)
+    _, tangent = torch.func.jvp(end, (x,), (v,))
+    torch.testing.assert_close(tangent, torch.autograd.functional.jacobian(end, x) @ v)
+
+
+def test_implicit_euler_value_does_not_depend_on_who_differentiates():
+    """√x has no derivative at the root 0: the value stays, with and without gradients, checkpointed or not."""
+    flow = di.Inclusion(lambda t, x: x.clamp_min(0).sqrt(), di.Orthant())
+    for wanted in (False, True):
+        for gradient in ("backprop", "checkpoint"):
+            x0 = torch.tensor([[0.0], [1.0]], dtype=F64, requires_grad=wanted)
+            sol = di.solve(flow, x0, [0.0, 1.0], scheme=di.ImplicitEuler(), gradient=gradient)
+            torch.testing.assert_close(sol.x[-1].detach(), torch.tensor([[0.0], [0.381966011250105]], dtype=F64))
+
+
+def test_implicit_euler_gradients_through_checkpointed_segments():
+    flow = di.Inclusion(lambda t, x: x + torch.tanh(x.flip(-1)), di.Orthant())
+    gradients = []
+    for gradient in ("backprop", "checkpoint"):
+        x0 = torch.tensor([[0.4, 0.9]], dtype=F64, requires_grad=True)
+        sol = di.solve(flow, x0, [0.0, 1.0], steps=di.Fixed(n=70), scheme=di.ImplicitEuler(), gradient=gradient)
+        gradients.append(torch.autograd.grad(sol.x[-1].sum(), x0)[0])
+    torch.testing.assert_close(*gradients)
+
+
+def test_implicit_euler_refuses_half_precision():
+    with pytest.raises(ValueError, match=r"needs float32 or float64; got x0 of dtype torch.bfloat16"):
+        di.solve(di.Inclusion(lambda t, x: x, di.Orthant()), torch.ones(1, dtype=torch.bfloat16), [0.0, 1.0],
+                 scheme=di.ImplicitEuler())
+
+
+@EVERY
+def test_an_infinite_field_is_never_hidden_by_the_prox(scheme):
+    flow = di.Inclusion(lambda t, x: torch.where(t < 0.5, torch.inf, 1.0) + 0 * x, di.Orthant())
+    if isinstance(scheme, di.ImplicitEuler):
+        flow = di.Inclusion(lambda t, x: torch.inf + 0 * x, di.Orthant())
+    with pytest.raises(di.SolveError):
+        di.solve(flow, torch.ones(2), [0.0, 1.0], scheme=scheme)
+
+
 def test_implicit_euler_nonmonotone_root_and_failure():
     """An iteration that does not converge is an error, never kept; the other samples go on."""
     def F(t, x):  # no solution of u = x − F(u) for x > 0.3 or so

@@ -77,7 +77,7 @@ def test_interpolant_stays_in_the_set_and_meets_the_states():
     assert bool(flow.g.contains(sol(times)).all())
     assert torch.equal(sol(sol.t), sol.x)
     assert sol(0.25).shape == (2, 2)
-    with pytest.raises(ValueError, match=r"t must lie in the solved interval \[0, 2\]; got 2.1"):
+    with pytest.raises(ValueError, match=r"t must lie in the solved interval \[0.0, 2.0\]; got 2.1"):
         sol(2.1)
 
 
@@ -138,11 +138,33 @@ def test_a_field_that_turns_nan_keeps_the_partial_solution(n):
 ])
 def test_a_field_that_returns_something_else_midway(value, words):
     flow = di.Inclusion(lambda t, x: value(x) if t > 0.35 else 0.1 * x, di.Orthant())
-    with pytest.raises(di.SolveError, match=r"the field must return .* like x; at t = 0.4 it") as caught:
+    with pytest.raises(di.SolveError, match=r"the field must return .* like x0; at t = 0.4 it") as caught:
         di.solve(flow, X0, torch.linspace(0, 1, 11, dtype=F64))
     assert caught.match(words)
     assert len(caught.value.solution.t) == 5
     assert float(caught.value.solution.t[-1]) == pytest.approx(0.4)
+    assert caught.value.solution.status.tolist() == [3, 3]
+
+
+def test_a_solve_that_fails_in_its_first_step_is_still_a_solution():
+    with pytest.raises(di.SolveError) as caught:
+        di.solve(di.Inclusion(lambda t, x: None, di.Orthant()), X0, [0.0, 1.0])
+    kept = caught.value.solution
+    assert torch.equal(kept(0.0), X0)
+    assert kept.residual().shape == (0, 2)
+    assert kept.multiplier.shape == (0, 2, 2)
+
+
+def test_times_in_float32_may_be_asked_back():
+    sol = di.solve(FLOW, X0, [0.0, 0.3])
+    assert sol(torch.linspace(0, 0.3, 7)).shape == (7, 2, 2)
+
+
+class Careless(di.ProxFunction):
+    """A prox that breaks the contract."""
+
+    def __init__(self, wrong):
+        self.prox = lambda x, h, t=0.0: wrong(x)
 
 
 def test_growth_beyond_the_dtype_is_reported():
@@ -182,6 +204,10 @@ GOOD = {"flow": FLOW, "x0": X0, "t": [0.0, 1.0]}
      r"x0 must have last dimension 2, the columns of A1; got a tensor of shape \(4, 3\)"),
     ({"flow": di.Inclusion(NET, di.Orthant()), "x0": torch.ones(4, 2)}, "x0 and the weights must share dtype"),
     ({"flow": di.Inclusion(rotation, di.Box(torch.zeros(3), 1.0))}, "x0 does not fit Box.* Give both the same last"),
+    ({"flow": di.Inclusion(rotation, di.L1(torch.ones(3)))}, "x0 does not fit L1.* Give both the same last"),
+    ({"flow": di.Inclusion(rotation, di.Ball(1.0, torch.zeros(3))), "x0": torch.zeros(1)}, "x0 does not fit Ball"),
+    ({"flow": di.Inclusion(rotation, Careless(lambda x: x[..., :1]))}, r"its prox makes a tensor of shape \(2, 1\)"),
+    ({"flow": di.Inclusion(rotation, Careless(lambda x: x.float()))}, "its prox makes .* float32"),
     ({"t": [1.0, 0.0]}, "t must be strictly increasing"),
     ({"t": [0.0, 0.0]}, r"t\[0\] and t\[1\] are both 0"),
     ({"t": [0.0, float("nan")]}, r"t must be finite; t\[1\] is nan"),

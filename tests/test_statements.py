@@ -30,6 +30,19 @@ def test_a_bound_one_tenth_too_small_is_caught(label):
     assert examine(wrong, case, ascent=20).violations > 0
 
 
+@pytest.mark.parametrize(("label", "word"), [("C3", "scaled"), ("D1", "scaled"), ("D1", "centred"), ("C2", "scaled")])
+def test_a_wrong_sharper_rate_is_caught(label, word):
+    """Each form is looked at: one alone made too small must show."""
+    statement = STATEMENTS[label]
+
+    def claim(case):
+        exact = statement.claim(case)
+        return lambda x, y: {form: (o, (0.8 if word in form else 1.0) * b) for form, (o, b) in exact(x, y).items()}
+
+    case = statement.draw(torch.Generator().manual_seed(0), 64)[0]
+    assert examine(dataclasses.replace(statement, claim=claim), case, ascent=30).violations > 0
+
+
 def test_same_seed_same_result_and_another_seed_another():
     a, b, c = (di.check("D1", trials=40, seed=s, ascent=3) for s in (3, 3, 4))
     assert a.worst_ratio == b.worst_ratio
@@ -68,7 +81,14 @@ def test_a_case_outside_the_hypothesis_is_refused_with_the_reason():
 
 def test_the_witness_replays():
     """The worst instance of D1 on the orthant, run by hand from its stored weights, shows the stored ratio."""
-    finding = next(f for f in di.check("D1", trials=40, seed=0, ascent=5).findings if "orthant" in f.origin)
+    statement = STATEMENTS["D1"]
+    case = statement.draw(torch.Generator().manual_seed(0), 40)[0]  # layers on the orthant
+
+    def paper(case):
+        exact = statement.claim(case)
+        return lambda x, y: {form: sides for form, sides in exact(x, y).items() if "global" in form}
+
+    finding = examine(dataclasses.replace(statement, claim=paper), case, ascent=5)
     w = finding.witness
     x, y = w.x0, w.y0
     size, distance = x.norm(), (x - y).norm()
@@ -77,7 +97,7 @@ def test_the_witness_replays():
         factor = 1 + torch.linalg.matrix_norm(A1, 2) * torch.linalg.matrix_norm(A2, 2)
         size, distance = factor * size + (A2 @ torch.relu(b1) - b2).norm(), factor * distance
         x, y = (torch.relu(z - A2 @ torch.relu(A1 @ z + b1) + b2) for z in (x, y))
-    ratio = {"growth": x.norm() / size, "sensitivity": (x - y).norm() / distance}[w.form]
+    ratio = {"growth": x.norm() / size, "sensitivity": (x - y).norm() / distance}[w.form.split(",")[0]]
     assert float(ratio) == pytest.approx(finding.worst_ratio, rel=1e-9)
 
 

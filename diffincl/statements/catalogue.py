@@ -136,16 +136,18 @@ def _gradient_flow(case: Case) -> Claim:
 
 
 def _layer_product(case: Case) -> Claim:
-    pieces = pieces_of(case.flow, plan(case.flow.field, case.t), "global", 2)
-    factor = _at_saves(pieces, product_of_factors(pieces, ForwardEuler(), "global"))
+    layout, scheme = plan(case.flow.field, case.t), ForwardEuler()
+    pieces = {rate: pieces_of(case.flow, layout, rate, 2) for rate in RATES}
+    factors = {rate: _at_saves(p, product_of_factors(p, scheme, rate)) for rate, p in pieces.items()}
     grows = not _zero_not_minimal(case)
 
     def claim(x: Tensor, y: Tensor) -> Sides:
         now, start = _distances(x, y)
-        sides = {"sensitivity": (now, lead(factor, now) * start)}
+        sides = {f"sensitivity, {rate} rate": (now, lead(factor, now) * start) for rate, factor in factors.items()}
         if grows:
-            curve = growth_by_factor(pieces, ForwardEuler(), "global", _norm(x[0]))
-            sides["growth"] = (_norm(x[1:]), _at_saves(pieces, curve))
+            curves = {rate: growth_by_factor(p, scheme, rate, _norm(x[0])) for rate, p in pieces.items()}
+            sides |= {f"growth, {rate} rate": (_norm(x[1:]), _at_saves(pieces[rate], curve))
+                      for rate, curve in curves.items()}
         return sides
 
     return claim
@@ -180,33 +182,37 @@ STATEMENTS: dict[str, Statement] = {s.label: s for s in (
         "C2", "growth of the ResNet flow", "g convex and least at 0 (0 ∈ C)",
         "‖x(t)‖ ≤ E_ν(0,t)‖x₀‖ + ∫E_ν(s,t)‖F(s,0)‖ds, ν = ‖A₁‖‖A₂‖ or a sharper rate",
         f"{PAPER}; sharper rates: R2, R3",
-        True, _zero_not_minimal, _growth_rate, draws.Draw(draws.free, draws.around_zero), draws.away_from_zero),
+        True, _zero_not_minimal, _growth_rate,
+        draws.Draw((draws.free, draws.moving), draws.around_zero), draws.away_from_zero),
     Statement(
         "C3", "sensitivity of the ResNet flow", "g convex",
         "‖x(t) − y(t)‖ ≤ E_ν(0,t)‖x₀ − y₀‖, ν = ‖A₁‖‖A₂‖ or a sharper rate", f"{PAPER}; sharper rates: R2, R3",
-        True, _not_convex, _sensitivity_rate, draws.Draw(draws.free, draws.convex), draws.around_an_obstacle),
+        True, _not_convex, _sensitivity_rate,
+        draws.Draw((draws.free, draws.moving), draws.convex), draws.around_an_obstacle),
     Statement(
         "C5", "growth of the ResNet-D flow", "A₂ ≥ 0, C the orthant or a box [0, u]",
         "‖x(t)‖_p ≤ ‖x₀‖_p + ∫‖(b₂)₊‖_p for every p", PAPER,
-        True, _not_decay, _growth_decay, draws.Draw(draws.decay, draws.from_zero),
+        True, _not_decay, _growth_decay, draws.Draw((draws.decay,), draws.from_zero),
         partial(draws.negative_A2, horizon=draws.HORIZON)),
     Statement(
         "C6", "the ResNet-S flow", "A₂ = A₁ᵀ, g convex; for growth the orthant",
         "‖x(t) − y(t)‖ ≤ ‖x₀ − y₀‖; ‖x(t)‖ ≤ ∫‖(b₂)₊‖ + √(‖x₀‖² + ½∫‖(b₁)₊‖²)", f"{PAPER}; growth: theory C6",
-        True, _not_symmetric, _gradient_flow, draws.Draw(draws.symmetric, draws.convex), draws.wrong_sign),
+        True, _not_symmetric, _gradient_flow, draws.Draw((draws.symmetric,), draws.convex), draws.wrong_sign),
     Statement(
         "D1", "the ResNet layers", "g convex; for growth least at 0 (0 ∈ C)",
-        "‖x_N − y_N‖ ≤ ∏(1 + hL_k)‖x₀ − y₀‖; ‖x_{k+1}‖ ≤ (1 + hL_k)‖x_k‖ + h‖F_k(0)‖", PAPER,
-        False, _not_convex, _layer_product, draws.Draw(draws.free, draws.convex, _NETWORK), draws.around_an_obstacle),
+        "‖x_N − y_N‖ ≤ ∏ρ_k‖x₀ − y₀‖; ‖x_{k+1}‖ ≤ ρ_k‖x_k‖ + h‖F_k(0)‖, ρ_k = 1 + hL_k or a sharper factor",
+        f"{PAPER}; sharper factors: D3, D4",
+        False, _not_convex, _layer_product,
+        draws.Draw((draws.free, draws.moving), draws.convex, _NETWORK), draws.around_an_obstacle),
     Statement(
         "D2", "growth of the ResNet-D layers", "A₂ ≥ 0, C the orthant or a box [0, u]",
         "x_N ≤ z_N entry by entry, z⁺ = (z + h b₂)₊, z₀ = x₀", f"{PAPER}; the recursion: Lindley, 1952",
-        False, _not_decay, _waiting, draws.Draw(draws.decay, draws.from_zero, _NETWORK),
+        False, _not_decay, _waiting, draws.Draw((draws.decay,), draws.from_zero, _NETWORK),
         partial(draws.negative_A2, horizon=_NETWORK)),
     Statement(
         "D3", "the ResNet-S layers", "A₂ = A₁ᵀ, h‖A‖² ≤ 2, g convex",
         "‖x_N − y_N‖ ≤ ‖x₀ − y₀‖", PAPER,
-        False, _above_limit, _nonexpansive, draws.Draw(draws.symmetric_under_limit, draws.convex, _NETWORK),
+        False, _above_limit, _nonexpansive, draws.Draw((draws.symmetric_under_limit,), draws.convex, _NETWORK),
         draws.above_the_limit),
 )}
 

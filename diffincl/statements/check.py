@@ -17,7 +17,7 @@ from .catalogue import STATEMENTS
 __all__ = ["CheckResult", "Finding", "Witness", "attack", "check", "examine"]
 
 # Steps of prox-Heun for converged trajectories, and for those inside the attack.
-FINE, COARSE = 256, 48
+FINE, COARSE = 256, 24
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.linalg import matrix_norm, vector_norm
 
-from ..curves import PiecewiseConstant
+from ..curves import PiecewiseConstant, PiecewiseLinear
 from ..fields import ResNetDField, ResNetField, ResNetSField
 from ..functions import L1, Ball, Box, HalfSpace, Orthant, ProxFunction, Simplex
 from ..inclusion import Inclusion
@@ -58,8 +58,16 @@ def _curves(weights: _Draw, horizon: float) -> dict[str, PiecewiseConstant]:
 
 
 def free(generator: Generator, networks: int, horizon: float) -> ResNetField:
-    """ResNet with any weights."""
+    """ResNet with any weights, one value a layer."""
     return ResNetField(**_curves(_weights(generator, networks), horizon))
+
+
+def moving(generator: Generator, networks: int, horizon: float) -> ResNetField:
+    """ResNet with weights linear in time between knots; at some knots some units are dead."""
+    weights = _weights(generator, networks)
+    row, column = (_uniform(generator, 0, 1, LAYERS, networks, WIDTH) > 0.2 for _ in range(2))
+    weights = weights._replace(A1=weights.A1 * row.unsqueeze(-1), A2=weights.A2 * column.unsqueeze(-2))
+    return ResNetField(**{name: PiecewiseLinear(w, 0.0, horizon) for name, w in weights._asdict().items()})
 
 
 def decay(generator: Generator, networks: int, horizon: float) -> ResNetDField:
@@ -116,20 +124,23 @@ def convex() -> list[tuple[str, ProxFunction]]:
 
 @dataclass(frozen=True)
 class Draw:
-    """Random networks of one kind on sets of one kind: the draw of a statement."""
+    """Random networks on sets of one kind: the draw of a statement. The kinds of networks take turns over the sets, and
+    the first set sees them all."""
 
-    network: Callable[[Generator, int, float], ResNetField]
+    networks: tuple[Callable[[Generator, int, float], ResNetField], ...]
     sets: Callable[[], list[tuple[str, ProxFunction]]]
     horizon: float = HORIZON
 
     def __call__(self, generator: Generator, trials: int) -> list[Case]:
         """Cases with at least ``trials`` pairs in all, one solve for each set."""
-        sets = self.sets()
-        networks = max(1, -(-trials // (PAIRS * len(sets))))
+        first, *others = self.sets()
+        draws = [(network, first) for network in self.networks]
+        draws += [(self.networks[k % len(self.networks)], other) for k, other in enumerate(others)]
+        networks = max(1, -(-trials // (PAIRS * len(draws))))
         t = torch.linspace(0, self.horizon, LAYERS + 1, dtype=torch.float64)
         cases = []
-        for name, g in sets:
-            field = self.network(generator, networks, self.horizon)
+        for network, (name, g) in draws:
+            field = network(generator, networks, self.horizon)
             cases.append(Case(f"random, {name}", Inclusion(field, g), t, *pairs(generator, g, networks)))
         return cases
 
