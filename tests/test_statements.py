@@ -26,7 +26,7 @@ def test_a_bound_one_tenth_too_small_is_caught(label):
         return lambda x, y: {form: (o, 0.9 * b) for form, (o, b) in exact(x, y).items()}
 
     wrong = dataclasses.replace(statement, claim=claim)
-    case = statement.draw(torch.Generator().manual_seed(0), 64)[0]
+    case = statement.draw(torch.Generator().manual_seed(0), 512)[0]
     assert examine(wrong, case, ascent=20).violations > 0
 
 
