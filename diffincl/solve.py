@@ -22,7 +22,7 @@ __all__ = ["solve"]
 
 # Steps between two looks for values that are not finite (and in a segment of checkpointing): long enough that looking
 # is cheap. Of large states fewer are held back, no more than BLOCK_BYTES, which stay in the cache.
-BLOCK, BLOCK_BYTES = 64, 2**19
+BLOCK, BLOCK_BYTES, SMALL = 64, 2**19, 2048
 
 
 def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, scheme: Scheme | None = None,
@@ -116,12 +116,15 @@ class _Counted:
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         self.evaluations += 1
         value = self.F(t, x)
-        if getattr(value, "shape", None) != self.shape or value.dtype is not self.dtype:
-            got = _check.describe(value) if isinstance(value, Tensor) else repr(value)
-            raise FieldShapeError(f"the field must return a tensor of shape {tuple(self.shape)} and dtype "
-                                  f"{str(self.dtype).removeprefix('torch.')}, like x0; at t = {float(t):g} it "
-                                  f"returned {got}. Return a tensor of the shape and dtype of x.")
-        return value
+        try:
+            if value.shape == self.shape and value.dtype is self.dtype:
+                return value
+            got = _check.describe(value)
+        except AttributeError:
+            got = repr(value)
+        raise FieldShapeError(f"the field must return a tensor of shape {tuple(self.shape)} and dtype "
+                              f"{str(self.dtype).removeprefix('torch.')}, like x0; at t = {float(t):g} it returned "
+                              f"{got}. Return a tensor of the shape and dtype of x.")
 
 
 class _Run:
@@ -230,4 +233,6 @@ def _sums_are_finite(points: list[Tensor], state: Tensor) -> bool:
     if not _check.concrete(state):
         return True
     with torch.no_grad():
+        if state.numel() > SMALL:  # a copy would cost more than a call for each
+            points = [z.sum() for z in points]
         return math.isfinite(float(torch.stack(points).sum())) and math.isfinite(float(state.sum()))
