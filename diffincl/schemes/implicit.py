@@ -1,142 +1,22 @@
-"""One step of each discretization; a scheme reads as its formula.
-
-The contract of a scheme (contract tests run on every one of them):
-
-1. ``step(F, g, t, t_next, h, x)`` is a pure function of a field F(t, x), a ProxFunction, the ends of the step as 0-dim
-   tensors, its length ``h`` as a float and the state; it evaluates F only inside [t, t_next];
-2. it returns ``(x_next, z)`` with x_next = prox of g at ``z`` with step ``prox_fraction``·h, so that the multiplier
-   (z − x_next)/(prox_fraction·h) is an element of ∂g(t_next, x_next);
-3. a sample whose inner iteration fails gets x_next = NaN with a finite z; ``failure`` says why and what to do;
-4. ``order`` is its order in the interior and through contact with boxes and the orthant;
-5. ``bound(size, c)`` is its factor (theory D1, D4, D7): ‖x_next‖ <= bound(‖x‖) for 0 ∈ argmin g, and, with
-   c.drift = c.drift_next = 0, ‖x_next − y_next‖ <= bound(‖x − y‖).
-"""
+"""Backward Euler and the semismooth Newton iteration inside it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.linalg import vector_norm
 
-from . import _check
-from .fields import FieldFunction
-from .functions import ProxFunction
+from .. import _check
+from ..fields import FieldFunction
+from ..functions import ProxFunction
+from .base import StepConstants
 
-__all__ = ["ForwardEuler", "ImplicitEuler", "ProxHeun", "Scheme", "StepConstants"]
-
-
-@dataclass(frozen=True)
-class StepConstants:
-    """Constants of F on one step [t, t + h], float64 tensors that broadcast against the sizes they bound.
-
-    ``euler``, ``euler_next``: Lipschitz factors of x − hF(t, x) and x − hF(t + h, x); ``one_sided_next``: μ at t + h;
-    ``drift``, ``drift_next``: ‖F(t, 0)‖ and ‖F(t + h, 0)‖.
-    """
-
-    h: float
-    euler: Tensor
-    euler_next: Tensor
-    one_sided_next: Tensor
-    drift: Tensor
-    drift_next: Tensor
-
-    def meet(self, size: Tensor) -> StepConstants:
-        """The constants, one a network, with dimensions added behind so that they meet a batch of sizes."""
-        def behind(c: Tensor) -> Tensor:
-            return c.reshape((*c.shape, *[1] * (size.ndim - c.ndim)))
-
-        return StepConstants(self.h, behind(self.euler), behind(self.euler_next), behind(self.one_sided_next),
-                             behind(self.drift), behind(self.drift_next))
-
-
-class Scheme(Protocol):
-    """What ``solve`` and the discrete bounds ask of a scheme."""
-
-    order: ClassVar[int]
-    prox_fraction: ClassVar[float]
-    failure: ClassVar[str]
-
-    def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float,
-             x: Tensor) -> tuple[Tensor, Tensor]: ...
-
-    def bound(self, size: Tensor, c: StepConstants) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class ForwardEuler:
-    """Forward–backward Euler, the catching-up scheme: on the orthant with h = 1 it **is** the ResNet layer.
-
-    x⁺ = prox_h(x − hF(t, x)), the prox at t + h.
-
-    Examples
-    --------
-    >>> import torch, diffincl as di
-    >>> flow = di.Inclusion(lambda t, x: torch.ones_like(x), di.Orthant())
-    >>> di.solve(flow, torch.tensor([1.5]), [0.0, 1.0, 2.0], scheme=ForwardEuler()).x[:, 0]
-    tensor([1.5000, 0.5000, 0.0000])
-
-    References
-    ----------
-    Moreau, "Evolution problem associated with a moving convex set in a Hilbert space", 1977; theory D1, §6.
-    """
-
-    order: ClassVar[int] = 1
-    prox_fraction: ClassVar[float] = 1.0
-    failure: ClassVar[str] = "the prox of g returned a value that is not finite; check g.prox"
-
-    def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float,
-             x: Tensor) -> tuple[Tensor, Tensor]:
-        """One step; see the module for the contract."""
-        z = x - h * F(t, x)
-        return g.prox(z, h, t_next), z
-
-    def bound(self, size: Tensor, c: StepConstants) -> Tensor:
-        """ρ‖x‖ + h‖F(t, 0)‖ (D1)."""
-        return c.euler * size + c.h * c.drift
-
-
-@dataclass(frozen=True)
-class ProxHeun:
-    """Second order, through contact too, in the form that keeps a stability factor (SSP form, theory D7).
-
-    y = prox_h(x − hF(t, x)),   x⁺ = prox_{h/2}(½x + ½(y − hF(t + h, y))).
-
-    Examples
-    --------
-    >>> import torch, diffincl as di
-    >>> flow = di.Inclusion(lambda t, x: x, di.Whole())
-    >>> t = torch.linspace(0, 1, 101)
-    >>> di.solve(flow, torch.ones(1, dtype=torch.float64), t, scheme=ProxHeun()).x[-1] - torch.tensor(-1.0).exp()
-    tensor([6.1684e-06], dtype=torch.float64)
-
-    References
-    ----------
-    Shu, Osher, "Efficient implementation of essentially non-oscillatory shock-capturing schemes", 1988 (the form
-    without prox); theory D7, §6.
-    """
-
-    order: ClassVar[int] = 2
-    prox_fraction: ClassVar[float] = 0.5
-    failure: ClassVar[str] = "the prox of g returned a value that is not finite; check g.prox"
-
-    def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float,
-             x: Tensor) -> tuple[Tensor, Tensor]:
-        """One step; see the module for the contract."""
-        w = x - h * F(t, x)
-        y = g.prox(w, h, t_next)
-        z = 0.5 * x + 0.5 * (y - h * F(t_next, y))
-        z = torch.add(z, w, alpha=0.0)  # a prox can hide an infinite stage; 0·∞ keeps it in sight
-        return g.prox(z, 0.5 * h, t_next), z
-
-    def bound(self, size: Tensor, c: StepConstants) -> Tensor:
-        """½‖x‖ + ½(ρ₂‖y‖ + h‖F(t + h, 0)‖) with ‖y‖ <= ρ₁‖x‖ + h‖F(t, 0)‖ (D7)."""
-        stage = c.euler * size + c.h * c.drift
-        return 0.5 * size + 0.5 * (c.euler_next * stage + c.h * c.drift_next)
+__all__ = ["ImplicitEuler"]
 
 
 @dataclass(frozen=True)
