@@ -8,6 +8,9 @@ from catalogue import SCHEMES
 from torch.linalg import vector_norm
 
 import diffincl as di
+from diffincl.bounds.continuous import growth_of_gradient
+from diffincl.bounds.pieces import pieces_of
+from diffincl.steps import plan
 
 F64, INF = torch.float64, float("inf")
 C, L = di.PiecewiseConstant, di.PiecewiseLinear
@@ -257,3 +260,24 @@ def test_gradient_ascent_on_points_and_weights_finds_no_violation():
         (-surrogate).sum().backward()
         optimiser.step()
     assert 0.9 < float(best.max()) <= 1 + 1e-4
+
+
+def test_growth_of_c6_has_a_slope_at_the_origin():
+    zero = torch.zeros(2, dtype=F64)
+    flow = di.Inclusion(di.ResNetSField(torch.eye(2, dtype=F64), zero - 1, zero), di.Orthant())
+    pieces = pieces_of(flow, plan(flow.field, T01), "global", 2)
+    size = torch.zeros(3, dtype=F64, requires_grad=True)
+    growth_of_gradient(pieces, size).sum().backward()
+    assert bool(torch.isfinite(size.grad).all())
+
+
+def test_a_bound_interpolates_float32_weights_in_float64():
+    """The exponent of a 1×1 net with linear float32 weights against the exact integral of |A1(t)|·|A2|."""
+    g = torch.Generator().manual_seed(0)
+    one, t = torch.ones(1, 1), torch.linspace(0, 1, 8, dtype=F64)
+    for _ in range(50):
+        values = 1 + torch.rand(3, 1, 1, generator=g)
+        field = di.ResNetField(L(values), torch.zeros(1), one, torch.zeros(1))
+        a, b, c = values.double().flatten().tolist()
+        exact = math.exp((a + 2 * b + c) / 4)
+        assert float(di.bounds.sensitivity(di.Inclusion(field, di.Orthant()), t, "global").curve[-1]) >= exact

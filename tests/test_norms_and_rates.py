@@ -186,3 +186,20 @@ def test_status_is_passed_through():
     A = torch.eye(2)
     assert di.rates.scaled(A, A, status="float").status == "float"
     assert di.rates.uniform(A, A).status == "certified"
+
+
+@pytest.mark.parametrize("unit", [5e-324, 1e-315])
+def test_norms_below_the_normal_range_are_rounded_up(unit):
+    for seed in range(10):
+        A = unit * torch.randint(-9, 10, (3, 3), generator=torch.Generator().manual_seed(seed)).to(F64)
+        assert mp.mpf(float(norms.dense(A).value)) >= exact_norm(A)
+
+
+@pytest.mark.parametrize("size", [1e-160, 1e160])
+def test_rates_survive_extreme_weights(size):
+    A1, A2 = (size * torch.ones(*shape, dtype=F64) for shape in ((4, 3), (3, 4)))
+    if size < 1:
+        assert float(rates.scaled(A1, -A2).value) >= 0
+    else:
+        with pytest.raises(ValueError, match=r"finite|overflow"):
+            rates.centred(A1, A2)
