@@ -42,11 +42,11 @@ def digits(seed: int = 0, test_share: float = 0.2) -> ImageData:
         message = 'the digits need scikit-learn; install it with pip install "diffincl[data]"'
         raise ModuleNotFoundError(message) from error
     share = _check.number("test_share", test_share, above=0.0)
-    if not 1 <= int(1797 * share) <= 1796:
-        raise ValueError(f"test_share must leave samples for training and for test; got {share:g}. Take 0.2.")
     source = load_digits()
     x = torch.tensor(source.data, dtype=torch.float32) / 16  # type: ignore[union-attr]
     y = torch.tensor(source.target)  # type: ignore[union-attr]
+    if not 0 < int(share * len(x)) < len(x):
+        raise ValueError(f"test_share must leave samples for training and for test; got {share:g}. Take 0.2.")
     order = torch.randperm(len(x), generator=Generator().manual_seed(seed))
     test, train = order[:int(share * len(x))], order[int(share * len(x)):]
     return ImageData(x[train], y[train], x[test], y[test])

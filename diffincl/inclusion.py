@@ -77,7 +77,6 @@ class Inclusion:
             raise TypeError(f"v must be callable as v(t, x); got {type(v).__name__}.")
         return cls(_Negative(v), g, lipschitz=lipschitz, one_sided=one_sided)
 
-
     def validate(self, x0: Tensor, t0: float) -> None:
         """Raise where ``x0`` is no finite floating-point tensor (*batch, d) that fits the field and lies in C(t0)."""
         _check.finite("x0", _check.tensor("x0", x0))
@@ -85,14 +84,11 @@ class Inclusion:
             raise ValueError(f"x0 must have shape (*batch, d); got {_check.describe(x0)}. Write x0.reshape(1).")
         self.field.validate(x0)
         with torch.no_grad():
-            self._validate_prox(x0, t0)
-            if isinstance(self.g, ConvexSet) and _check.concrete(x0) and not bool((inside := self.g.contains(
-                    x0, t0)).all()):
-                i = _check.first(~inside)
-                raise ValueError(f"x0 must lie in C; sample {i} is {float(self.g.distance(x0, t0)[i]):.3g} away from "
-                                 f"{self.g}. Project it with C.project(x0).")
+            self._require_fit(x0, t0)
+            if isinstance(self.g, ConvexSet) and _check.concrete(x0):
+                _require_inside(self.g, x0, t0)
 
-    def _validate_prox(self, x0: Tensor, t0: float) -> None:
+    def _require_fit(self, x0: Tensor, t0: float) -> None:
         """The prox must take x0 and return its like."""
         try:
             image = self.g.prox(x0, 1.0, t0)
@@ -101,6 +97,14 @@ class Inclusion:
         if image.shape != x0.shape or image.dtype != x0.dtype:
             raise ValueError(f"x0 does not fit {self.g}: of {_check.describe(x0)} its prox makes "
                              f"{_check.describe(image)}. Give both the same last dimension and dtype.")
+
+
+def _require_inside(C: ConvexSet, x0: Tensor, t0: float) -> None:
+    inside = C.contains(x0, t0)
+    if not bool(inside.all()):
+        i = _check.first(~inside)
+        raise ValueError(f"x0 must lie in C; sample {i} is {float(C.distance(x0, t0)[i]):.3g} away from {C}. "
+                         f"Project it with C.project(x0).")
 
 
 class _Negative(torch.nn.Module):

@@ -27,7 +27,8 @@ from .storage import write_atomically
 __all__ = ["as_json", "as_table", "write"]
 
 HEADINGS = ("statement", "instances", "worst observed/bound", "where", "control", "verdict")
-LADDER_HEADINGS = ("network", "rate", "flow bound", "flow worst", "ratio", "layers bound", "layers worst", "ratio")
+LADDER_HEADINGS = ("network", "rate", "flow bound", "flow worst", "flow ratio", "layers bound", "layers worst",
+                   "layers ratio")
 
 
 def as_table(outcome: Outcome) -> str:
@@ -175,7 +176,8 @@ STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
 h1{line-height:1.2}.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{text-align:left;padding:.45rem .6rem;border-bottom:1px solid #ddd;vertical-align:top}
-td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}th{border-bottom:2px solid #333}
+th.n,td.n{text-align:right}
+td.n{font-variant-numeric:tabular-nums;white-space:nowrap}th{border-bottom:2px solid #333}
 .ok{color:#00613f;font-weight:600}.bad{color:#a11;font-weight:700}small{color:#555}
 figure{margin:2rem 0}img{max-width:100%;height:auto}figcaption{color:#444}
 @media print{body{margin:0;max-width:none}}
@@ -207,8 +209,9 @@ def _page(outcome: Outcome, figures: list[tuple[Path, str, str]]) -> str:
             f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n")
 
 
-def _html_table(headings: tuple[str, ...], rows: list[str]) -> str:
-    head = "".join(f"<th>{h}</th>" for h in headings)
+def _html_table(headings: tuple[str, ...], rows: list[str], numeric: range) -> str:
+    """A table; headings of the columns ``numeric`` are set right, as their numbers are."""
+    head = "".join(f'<th class="n">{h}</th>' if k in numeric else f"<th>{h}</th>" for k, h in enumerate(headings))
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
@@ -222,7 +225,7 @@ def _verdict_rows(outcome: Outcome) -> str:
             f'{html.escape(statement.bound)}</small></td><td class="n">{r.trials}</td>'
             f'<td class="n">{_number(r.worst_ratio)}</td><td>{html.escape(_where(r))}</td>'
             f'<td>{html.escape(_control(r))}</td><td class="{kind}">{_verdict(r)}</td></tr>')
-    return _html_table(HEADINGS, rows)
+    return _html_table(HEADINGS, rows, range(1, 3))
 
 
 def _ladder_rows(outcome: Outcome) -> str:
@@ -230,12 +233,12 @@ def _ladder_rows(outcome: Outcome) -> str:
     for row in outcome.ladder:
         numbers = "".join(f'<td class="n">{cell}</td>' for cell in _ladder_cells(row))
         rows.append(f"<tr><td>{row.network}</td><td>{row.rate}</td>{numbers}</tr>")
-    return _html_table(LADDER_HEADINGS, rows)
+    return _html_table(LADDER_HEADINGS, rows, range(2, 8))
 
 
 def _accuracy_rows(outcome: Outcome) -> str:
     kinds = ("clean", "Gaussian noise", "structured noise")
     rows = [f"<tr><td>{name}</td>" + "".join(f'<td class="n">{100 * found[k]:.1f} %</td>' for k in kinds) + "</tr>"
             for name, found in outcome.accuracies.items()]
-    return _html_table(("network", *kinds), rows)
+    return _html_table(("network", *kinds), rows, range(1, 4))
 

@@ -21,8 +21,9 @@ from .steps import Fixed, Plan, plan
 __all__ = ["solve"]
 
 # Steps between two looks for values that are not finite (and in a segment of checkpointing): long enough that looking
-# is cheap. Of large states fewer are held back, no more than BLOCK_BYTES, which stay in the cache.
-BLOCK, BLOCK_BYTES, SMALL = 64, 2**19, 2048
+# is cheap. Of large states fewer are held back, no more than BLOCK_BYTES, which stay in the cache. States of up to
+# STACKED entries are looked at in one stack, larger ones one by one, without a copy.
+BLOCK, BLOCK_BYTES, STACKED = 64, 2**19, 2048
 
 
 def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, scheme: Scheme | None = None,
@@ -233,6 +234,6 @@ def _sums_are_finite(points: list[Tensor], state: Tensor) -> bool:
     if not _check.concrete(state):
         return True
     with torch.no_grad():
-        if state.numel() > SMALL:  # a copy would cost more than a call for each
+        if state.numel() > STACKED:
             points = [z.sum() for z in points]
         return math.isfinite(float(torch.stack(points).sum())) and math.isfinite(float(state.sum()))

@@ -46,11 +46,8 @@ def fit(net: DenseResNet, data: ImageData, *, epochs: int = 40, lr: float = 3e-3
     for epoch in range(epochs):
         total = 0.0
         for rows in torch.randperm(len(data.train_x), generator=generator).split(batch):
-            try:
-                loss = cross_entropy(net(data.train_x[rows]), data.train_y[rows])
-                value = float(loss.detach())
-            except SolveError:  # the states have left the range of the dtype, and so has the loss
-                loss, value = torch.tensor(torch.nan), math.nan
+            loss = _loss(net, data.train_x[rows], data.train_y[rows])
+            value = float(loss.detach())
             if not math.isfinite(value):
                 raise ArithmeticError(f"the loss is {value} in epoch {epoch}; lower lr (now {lr:g}) or raise "
                                       f"weight_decay (now {weight_decay:g})")
@@ -62,6 +59,14 @@ def fit(net: DenseResNet, data: ImageData, *, epochs: int = 40, lr: float = 3e-3
         schedule.step()
         if each_epoch:
             each_epoch(epoch, total / len(data.train_x))
+
+
+def _loss(net: DenseResNet, x: Tensor, y: Tensor) -> Tensor:
+    """Cross entropy; NaN where the states have left the range of the dtype."""
+    try:
+        return cross_entropy(net(x), y)
+    except SolveError:
+        return torch.tensor(torch.nan)
 
 
 @torch.no_grad()

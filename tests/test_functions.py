@@ -119,6 +119,20 @@ def test_float32_multipliers_are_normal_too(g):
     assert float(g.normal_distance(u, (x - u) / 0.5).max()) < 2e-5
 
 
+def test_a_users_set_in_float32_gets_a_normal_cone_without_its_rounding():
+    class Plane(di.ConvexSet):
+        """{x : Σ x_i = 1}, with nothing but its projection."""
+
+        def project(self, x, t=0.0):
+            return x - (x.sum(-1, keepdim=True) - 1) / x.shape[-1]
+
+    x = Plane().project(100 * points(50, seed=12).float())
+    normal = torch.ones_like(x)
+    assert float(Plane().normal_distance(x, normal).max()) < 1e-5
+    tangent = torch.tensor([1.0, -1.0, 0.0])
+    torch.testing.assert_close(Plane().normal_distance(x, normal + tangent), torch.full((50,), 2.0**0.5))
+
+
 @SETS
 def test_projection(g):
     x = points()

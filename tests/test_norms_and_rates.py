@@ -172,11 +172,13 @@ def test_a_rate_on_a_linear_piece_is_above_the_exact_one_inside_it(rate):
                 assert bound >= truth - 1e-12 * (1 + abs(bound)), (name, other, s)
 
 
-def test_a_unit_that_dies_at_one_end_only_counts_inside_the_piece():
-    """u goes to zero while v turns: dropping the unit at that end would claim the rate 0."""
-    u = torch.tensor([[1.0], [0.0]], dtype=F64)
-    left = Weights(torch.tensor([[1.0, 0.0]], dtype=F64), torch.zeros(1), u, torch.zeros(2))
-    right = Weights(torch.tensor([[0.0, 3.0]], dtype=F64), torch.zeros(1), 0 * u, torch.zeros(2))
+@pytest.mark.parametrize("dying", ["column", "row"])
+def test_a_unit_that_dies_at_one_end_only_counts_inside_the_piece(dying):
+    """One factor goes to zero while the other turns: dropping the unit at that end would claim the rate 0."""
+    steady, turned = torch.tensor([[1.0, 0.0]], dtype=F64), torch.tensor([[0.0, 3.0]], dtype=F64)
+    A1, A2 = (turned, 0 * steady.T) if dying == "column" else (0 * steady, turned.T)
+    left = Weights(steady, torch.zeros(1), steady.T, torch.zeros(2))
+    right = Weights(A1, torch.zeros(1), A2, torch.zeros(2))
     mu, _ = exact_rate(0.5 * (left.A1 + right.A1), 0.5 * (left.A2 + right.A2))
     assert mu > 0.2
     assert inside(rates.along(left, right, "scaled"), 0.5) >= mu

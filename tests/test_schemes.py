@@ -70,6 +70,22 @@ def test_forward_euler_is_the_network_bit_for_bit(dtype, batch, layered, n):
         assert torch.equal(sol.x[k + 1], x)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_layers_of_another_length_than_one(dtype):
+    """Bit for bit with the same calls; a plain x − h * F rounds once more and agrees to that."""
+    g, h = torch.Generator().manual_seed(0), 0.1
+    A1, b1, A2, b2 = (torch.randn(*s, generator=g, dtype=dtype) for s in ((12, 7), (12,), (7, 12), (7,)))
+    x0 = torch.rand(64, 7, generator=g, dtype=dtype)
+    sol = di.solve(di.Inclusion(di.ResNetField(A1, b1, A2, b2), di.Orthant()), x0, torch.arange(11) * h)
+    x = x0
+    for k in range(10):
+        length = float(sol.t[k + 1]) - float(sol.t[k])
+        F = linear(torch.relu(linear(x, A1, b1)), A2, -b2)
+        torch.testing.assert_close(sol.x[k + 1], torch.relu(x - length * F))
+        x = torch.relu(torch.sub(x, F, alpha=length))
+        assert torch.equal(sol.x[k + 1], x)
+
+
 @EVERY
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_stays_in_the_domain_and_the_multiplier_is_normal(scheme, name):

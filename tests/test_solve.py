@@ -1,9 +1,16 @@
 """The loop and what it returns: saving, failures, gradients, interpolation, residual, bad input."""
 
+import math
+from itertools import pairwise
+
 import exact
+import numpy as np
 import pytest
 import torch
 from catalogue import SCHEMES
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 import diffincl as di
 
@@ -222,6 +229,37 @@ GOOD = {"flow": FLOW, "x0": X0, "t": [0.0, 1.0]}
 def test_bad_arguments(change, message):
     with pytest.raises((ValueError, TypeError), match=message):
         di.solve(**{**GOOD, **change})
+
+
+@given(arrays(st.sampled_from([np.float32, np.float64, np.int64, np.complex64, np.bool_]),
+              array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)), st.integers(0, 26),
+       st.sampled_from([1.0, -1.0, float("nan"), float("inf")]))
+def test_any_start_is_solved_or_refused_by_name(values, place, entry):
+    """A start that fits is solved; any other is refused with a message about x0, never anything else."""
+    x0 = torch.from_numpy(values.copy())
+    if x0.is_floating_point():
+        x0 = x0.nan_to_num(0.5, 0.5, 0.5).abs().clamp(max=3)
+        if x0.numel():
+            x0.view(-1)[place % x0.numel()] = entry
+    field = di.ResNetField(*(torch.ones(*s, dtype=F64) / 9 for s in ((3, 2), (3,), (2, 3), (2,))))
+    fits = x0.dtype == F64 and x0.ndim >= 1 and x0.numel() > 0 and x0.shape[-1] == 2 and entry == 1.0
+    if fits:
+        assert di.solve(di.Inclusion(field, di.Orthant()), x0, [0.0, 1.0]).success
+    else:
+        with pytest.raises((ValueError, TypeError), match="x0"):
+            di.solve(di.Inclusion(field, di.Orthant()), x0, [0.0, 1.0])
+
+
+@given(st.lists(st.floats(-5, 5) | st.sampled_from([float("nan"), float("inf"), -float("inf")]), max_size=6))
+def test_any_times_are_solved_or_refused_by_name(t):
+    good = len(t) > 1 and all(math.isfinite(v) for v in t) and all(a < b for a, b in pairwise(t))
+    if good:
+        flow = di.Inclusion(lambda s, x: 0.1 * x, di.Orthant())
+        sol = di.solve(flow, torch.ones(2, dtype=F64), t)
+        assert sol.t.tolist() == t
+    else:
+        with pytest.raises((ValueError, TypeError), match=r"^t(\[| must)"):
+            di.solve(FLOW, X0, t)
 
 
 def test_ensemble_of_networks_needs_its_batch_dimensions():

@@ -25,7 +25,9 @@ class Comparison:
     ratio : Tensor (T, *batch), float64
         observed/bound, 0 where both are 0; <= 1 where the bound holds.
     rounding : Tensor (T, *batch), float64
-        What rounding of the trajectories in their dtype may have added to ``observed``.
+        What rounding of the trajectories in their dtype may have added to ``observed``, estimated from the sizes of the
+        states, the number of steps and the bound's own amplification; not from terms that cancel inside F. Where it is
+        not small beside ``bound`` (near pairs in float32) the comparison cannot refute: compare in float64.
     holds : bool
         Whether observed <= bound + rounding everywhere.
     """
@@ -67,7 +69,7 @@ def compare(b: Bound, sol_x: Solution, sol_y: Solution | None = None) -> Compari
                              f"[{float(sol.t[0]):g}, {float(sol.t[-1]):g}]. Pass the same t to both.")
         if not sol.success:
             raise ValueError(f"the solution is not complete: {sol.message}")
-    x = [sol.x.detach().double() for sol in solutions]
+    x = [sol.x.detach().to("cpu", torch.float64) for sol in solutions]
     distance = x[0] if sol_y is None else x[0] - x[1]
     observed = vector_norm(distance, ord=b.p, dim=-1)
     curve = lead(b.curve, observed)

@@ -115,7 +115,7 @@ def waiting(pieces: Pieces, x0: Tensor) -> Tensor:
     """D2, the Lindley recursion z⁺ = (z + h b2)₊ from z = x0, (K + 1, *batch, d): x_k <= z_k entry by entry."""
     if pieces.left is None:
         raise TypeError("the recursion of D2 needs the weights of a ResNet field")
-    rows = [x0.double()]
+    rows = [x0.to("cpu", torch.float64)]
     for h, b2 in zip(pieces.h, pieces.left.b2, strict=True):
         b2 = lead(b2.movedim(-1, 0), rows[0].movedim(-1, 0)).movedim(0, -1)
         rows.append(torch.relu(rows[-1] + h * b2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -95,20 +95,23 @@ def pieces_of(flow: Inclusion, layout: Plan, rate: str, p: float) -> Pieces:
                          f"{flow.g}. Use p = 2.")
     if not isinstance(flow.field, ResNetField):
         return _given_pieces(flow, layout, rate, p)
-    steps, smooth, which = list(pairwise(layout.t)), *_smooth_intervals(flow.field, layout)
+    smooth, which = _smooth_intervals(flow.field, layout)
     left, right = _end_weights(flow.field, smooth)
-    if right is not left:  # the weights move within a step: only their scaling is shared by the steps of an interval
-        scaling = rates.optimise_scaling(left, right)[which] if rate == "scaled" else None
-        left, right = _end_weights(flow.field, steps)
-        which = torch.arange(len(steps))
-    else:
-        scaling = None
+    if right is left:  # the weights stand still between two knots: one look at each interval serves all its steps
+        pieces = _pieces_between(layout, left, left, rate, p, None)
+        weights = Weights(*(w[which] for w in left))
+        return replace(pieces, rate=pieces.rate[which], lipschitz=pieces.lipschitz[which], drift=pieces.drift[which],
+                       left=weights, right=weights)
+    # The weights move within a step: the steps of an interval share its scaling only.
+    scaling = rates.optimise_scaling(left, right)[which] if rate == "scaled" else None
+    return _pieces_between(layout, *_end_weights(flow.field, list(pairwise(layout.t))), rate, p, scaling)
+
+
+def _pieces_between(layout: Plan, left: Weights, right: Weights, rate: str, p: float, scaling: Tensor | None) -> Pieces:
+    """Rates and drifts between given weights at the two ends of every interval."""
     lipschitz = rates.along(left, right, "global", p)
     points = lipschitz if rate == "global" else rates.along(left, right, rate, p, scaling=scaling)
-    drift = _drift(left, right, p)
-    still, left = right is left, Weights(*(w[which] for w in left))
-    right = left if still else right
-    return Pieces(layout, points[which], lipschitz[which], drift[which], left, right, norms.CERTIFIED)
+    return Pieces(layout, points, lipschitz, _drift(left, right, p), left, right, norms.CERTIFIED)
 
 
 def _smooth_intervals(field: ResNetField, layout: Plan) -> tuple[list[tuple[float, float]], Tensor]:
@@ -128,7 +131,7 @@ def _end_weights(field: ResNetField, steps: list[tuple[float, float]]) -> tuple[
 
 
 def _stack(rows: list[Weights]) -> Weights:
-    stacked = Weights(*(torch.stack(row).detach().double() for row in zip(*rows, strict=True)))
+    stacked = Weights(*(torch.stack(row).detach().to("cpu", torch.float64) for row in zip(*rows, strict=True)))
     for name, weight in zip(Weights._fields, stacked, strict=True):
         _check.finite(name, weight)
     return stacked
@@ -179,7 +182,7 @@ def lead(coefficient: Tensor, like: Tensor) -> Tensor:
 
 def size_of(x: Tensor, p: float) -> Tensor:
     """‖x‖_p in float64, (*batch,)."""
-    return vector_norm(x.detach().double(), ord=p, dim=-1)
+    return vector_norm(x.detach().to("cpu", torch.float64), ord=p, dim=-1)
 
 
 def require_hypothesis(flow: Inclusion) -> None:

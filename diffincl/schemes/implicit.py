@@ -21,7 +21,7 @@ __all__ = ["ImplicitEuler"]
 
 @dataclass(frozen=True)
 class ImplicitEuler:
-    """Backward Euler: x⁺ = prox_h(x − hF(t + h, x⁺)), no step limit for monotone F.
+    """Backward Euler: x⁺ = prox_h(x − hF(t + h, x⁺)). The scheme has no step limit for monotone F.
 
     Parameters
     ----------
@@ -43,9 +43,9 @@ class ImplicitEuler:
     u = prox_{γh}(u − γΓ(u)). Semismooth Newton runs on this residual with γ = 1/‖Γ'(u)‖, which keeps it from saturating
     where hL is large, with a backtracking line search per sample; where the Newton direction does not reduce it, the
     iteration falls back to the forward–backward step u − residual. A sample that has not converged after ``max_iter``
-    iterations fails; its value is never kept. The result is differentiated implicitly (one linear solve, first
-    derivatives only), not through the iterations. F must act on each sample of the batch alone; g.prox must take a
-    step of shape (*batch, 1).
+    iterations fails, and its value is never kept; that can happen for very stiff F with kinks. The result is
+    differentiated implicitly (one linear solve, first derivatives only), not through the iterations. F must act on each
+    sample of the batch alone; g.prox must take a step of shape (*batch, 1).
 
     Examples
     --------
@@ -73,8 +73,7 @@ class ImplicitEuler:
 
     def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float,
              x: Tensor) -> tuple[Tensor, Tensor]:
-        """One step; see the module for the contract."""
-
+        """One step; see the package for the contract."""
         if torch.finfo(x.dtype).eps > torch.finfo(torch.float32).eps:
             raise ValueError(f"ImplicitEuler needs float32 or float64; got x0 of dtype {x.dtype}. Convert it.")
 
