@@ -11,20 +11,23 @@ from .fields import ResNetDField, ResNetField, ResNetSField
 from .functions import L1, L2, Ball, Box, ConvexSet, HalfSpace, Orthant, ProxFunction, Simplex, Whole
 from .inclusion import Inclusion
 from .schemes import ForwardEuler, ImplicitEuler, ProxHeun
-from .solution import Solution, SolveError
+from .solution import Solution, SolveError, Switches
 from .solve import solve
 from .statements import STATEMENTS as statements
 from .statements import check
-from .steps import Fixed
+from .steps import Adaptive, Fixed
+from .switching import ExactFlow, SwitchingDP5
 
 __version__ = "0.1.0"
 
 __all__ = [
     "L1",
     "L2",
+    "Adaptive",
     "Ball",
     "Box",
     "ConvexSet",
+    "ExactFlow",
     "Fixed",
     "ForwardEuler",
     "HalfSpace",
@@ -41,6 +44,8 @@ __all__ = [
     "Simplex",
     "Solution",
     "SolveError",
+    "Switches",
+    "SwitchingDP5",
     "Whole",
     "bounds",
     "check",

@@ -1,9 +1,12 @@
-"""A solution is data: times, states, multipliers, status; interpolation and residual are computed from it."""
+"""A solution is data: times, states, multipliers, switches, status; interpolation and residual are computed from it."""
 
 from __future__ import annotations
 
+from bisect import bisect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,26 +16,114 @@ from .functions import ConvexSet
 from .inclusion import Inclusion
 from .schemes import Scheme
 
-__all__ = ["LastSteps", "Solution", "SolveError", "Stats"]
+__all__ = ["LastSteps", "Solution", "SolveError", "Source", "Stats", "Switch", "Switches"]
 
-OK, FIELD_NOT_FINITE, STEP_FAILED, FIELD_MISSHAPEN = 0, 1, 2, 3
+OK, FIELD_NOT_FINITE, STEP_FAILED, FIELD_MISSHAPEN, TOO_MANY_STEPS, STEP_TOO_SMALL, LEFT_TUBE = range(7)
+
+REASONS = {
+    OK: "success",
+    FIELD_NOT_FINITE: "the field was not finite, or the states grew beyond the dtype; look at F near this time or take "
+                      "smaller steps",
+    STEP_FAILED: "the step failed",
+    FIELD_MISSHAPEN: "the field returned another shape or dtype than that of x",
+    TOO_MANY_STEPS: "max_steps attempts were made; raise Adaptive(max_steps=...) or the tolerances, or use an implicit "
+                    "scheme if F is stiff",
+    STEP_TOO_SMALL: "no step is small enough: the tolerances are below rounding, or F jumps in x here; raise rtol and "
+                    "atol, or use float64",
+    LEFT_TUBE: "a step left the tube around C in which projections are unique; take smaller steps",
+}
 
 
-@dataclass(frozen=True)
+class Switch(NamedTuple):
+    """One located switch: its time, the coordinate of x or the hidden unit, and what it did."""
+
+    t: float
+    index: int
+    kind: str
+
+
+@dataclass(frozen=True, eq=False)
+class Switches:
+    """Located switches of all samples, in the order of time within each sample.
+
+    ``sample`` (n, number of batch dimensions), ``t`` (n,) float64, ``index`` (n,) of the coordinate or hidden unit, and
+    ``kind`` (n,), an index of ``KINDS``.
+    """
+
+    KINDS: ClassVar[tuple[str, ...]] = ("hit lower", "leave lower", "hit upper", "leave upper", "unit on", "unit off")
+
+    sample: Tensor
+    t: Tensor
+    index: Tensor
+    kind: Tensor
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def of(self, *sample: int, kinks: bool = True) -> list[Switch]:
+        """The switches of one sample, by its index in the batch; ``kinks`` says whether those of hidden units, too."""
+        if len(sample) != self.sample.shape[1]:
+            raise ValueError(f"of takes the {self.sample.shape[1]} batch indices of a sample; got {sample}.")
+        mine = (self.sample == torch.tensor(sample, device=self.sample.device)).all(-1) if sample else self.kind >= 0
+        mine = mine if kinks else mine & (self.kind < 4)
+        rows = zip(self.t[mine].tolist(), self.index[mine].tolist(), self.kind[mine].tolist(), strict=True)
+        return [Switch(t, index, self.KINDS[kind]) for t, index, kind in rows]
+
+
+@dataclass(frozen=True, eq=False)
 class Stats:
-    """What a solve cost: steps taken and evaluations of F (each with the whole batch)."""
+    """What a solve cost.
+
+    ``steps``: rounds of the loop, each with the whole batch; ``evaluations`` of F and ``proxes`` of g, each with the
+    whole batch; ``accepted`` and ``rejected`` (*batch,): steps of each sample, where every sample has its own (None
+    otherwise; a step repeated to end at a switch counts as rejected).
+    """
 
     steps: int
     evaluations: int
+    proxes: int = 0
+    accepted: Tensor | None = None
+    rejected: Tensor | None = None
+
+
+class Source(Protocol):
+    """How the states of a solution came to be: what they do not hold themselves."""
+
+    def multiplier(self, solution: Solution) -> Tensor:
+        """Elements of ∂g at t[1:], shape (T − 1, *batch, *state)."""
+        ...
+
+    def between(self, solution: Solution, k: int, times: Sequence[float]) -> Tensor:
+        """States at times in [t[k], t[k + 1]], shape (n, *batch, *state)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class LastSteps:
-    """The steps that ended at the save times after the first: their scheme, their ends (a, b) and the states before."""
+    """The steps that ended at the save times after the first: their scheme, their ends (a, b) and the states before.
+
+    The multiplier is that of the last step, computed when it is asked for; between save times states are interpolated.
+    """
 
     scheme: Scheme
     intervals: tuple[tuple[float, float], ...]
     before: Tensor
+
+    def multiplier(self, solution: Solution) -> Tensor:
+        """(z − x)/h of the last prox x = prox_h(z) before each save time after the first."""
+        rows = []
+        for k, ((a, b), x) in enumerate(zip(self.intervals, self.before, strict=True)):
+            t, t_next = torch.tensor([a, b], dtype=torch.float64).unbind()
+            _, z = self.scheme.step(solution.flow.field.on(a, b), solution.flow.g, t, t_next, b - a, x)
+            rows.append((z - solution.x[k + 1]) / (self.scheme.prox_fraction * (b - a)))
+        return torch.stack(rows) if rows else solution.x[:0]
+
+    def between(self, solution: Solution, k: int, times: Sequence[float]) -> Tensor:
+        """Linear between the states of t[k] and t[k + 1], and projected on C."""
+        a, b, g = float(solution.t[k]), float(solution.t[k + 1]), solution.flow.g
+        x = [torch.lerp(solution.x[k], solution.x[k + 1], (time - a) / (b - a)) for time in times]
+        return torch.stack([g.project(state, time) if isinstance(g, ConvexSet) else state
+                            for state, time in zip(x, times, strict=True)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +137,25 @@ class Solution:
     x : Tensor (T, *batch, *state)
         States; NaN from the failure on in samples that failed.
     status : Tensor (*batch,), int
-        0 success, 1 the field was not finite, 2 a step failed, 3 the field returned another shape or dtype.
+        0 success, 1 the field was not finite, 2 a step failed, 3 the field returned another shape or dtype, 4 too many
+        steps, 5 the step became too small, 6 a step left the tube in which projections on C are unique.
     message : str
-        What happened, and the remedy.
+        What happened, and the remedy; ``explain`` says it for one sample.
     stats : Stats
     flow : Inclusion
+    source : Source
+        How it was computed. Multiplier, residual and states between save times are computed from it and from the flow
+        when they are first asked for: ask before you change the weights.
+    reached : Tensor (*batch,), float64
+        Last time up to which each sample was solved.
+    reasons : Mapping[int, str]
+        Status in words.
     multiplier : Tensor (T − 1, *batch, *state)
-        Row k is the element of ∂g(t[k+1], x[k+1]) that the step ending at t[k+1] used; −x' = multiplier + F.
-    switches : None
-        Located contacts; fixed-step schemes locate none.
-    last_steps : LastSteps
-        The step that ended at each save time. Multiplier and residual are computed from it and from the flow when they
-        are first asked for: ask before you change the weights.
+        Row k is an element of ∂g(t[k+1], x[k+1]): that of the step ending at t[k+1]; −x' = multiplier + F.
+    switches : Switches or None
+        Located hits, leaves and kinks; None for schemes that locate none.
+    active : Tensor (T, *batch, d), int8
+        −1 at the lower bound, 1 at the upper one, 0 between them (Orthant, Box, Whole).
 
     Examples
     --------
@@ -76,46 +174,77 @@ class Solution:
     message: str
     stats: Stats
     flow: Inclusion
-    last_steps: LastSteps
-    switches: None = None
+    source: Source
+    reached: Tensor
+    reasons: Mapping[int, str]
+    switches: Switches | None = None
 
     @cached_property
     def multiplier(self) -> Tensor:
-        """(z − x)/h of the last prox x = prox_h(z) before each save time after the first."""
-        scheme, rows = self.last_steps.scheme, []
-        for k, ((a, b), x) in enumerate(zip(self.last_steps.intervals, self.last_steps.before, strict=True)):
-            t, t_next = torch.tensor([a, b], dtype=torch.float64).unbind()
-            _, z = scheme.step(self.flow.field.on(a, b), self.flow.g, t, t_next, b - a, x)
-            rows.append((z - self.x[k + 1]) / (scheme.prox_fraction * (b - a)))
-        return torch.stack(rows) if rows else self.x[:0]
+        """Elements of ∂g at t[1:]; computed once."""
+        return self.source.multiplier(self)
+
+    @property
+    def active(self) -> Tensor:
+        """−1 at the lower bound, 1 at the upper one, 0 between them."""
+        bounds = getattr(self.flow.g, "bounds", None)
+        if bounds is None:
+            raise ValueError(f"an active set is kept for Orthant, Box and Whole; got {self.flow.g}. Look at "
+                             f"sol.multiplier: it is not zero where the set acts.")
+        lower, upper = bounds(self.x)
+        return torch.where(self.x <= lower, -1, torch.where(self.x >= upper, 1, 0)).to(torch.int8)
 
     @property
     def success(self) -> bool:
         """Whether every sample reached the last time."""
         return bool((self.status == OK).all())
 
-    def __call__(self, t: float | Tensor) -> Tensor:
-        """State at time ``t`` in [t[0], t[-1]], linear between save times and kept in C(t); shape (*batch, *state).
+    def explain(self, *sample: int) -> str:
+        """What happened to one sample, and the remedy; ``sample`` is its index in the batch."""
+        if len(sample) != self.status.ndim:
+            raise ValueError(f"explain takes the {self.status.ndim} batch indices of a sample; got {sample}.")
+        kind, reached = int(self.status[sample]), float(self.reached[sample])
+        return f"sample {sample}: solved up to t = {reached:g}: {self.reasons[kind]}"
 
-        ``t`` may be a 1-D tensor of n times: shape (n, *batch, *state).
+    def __call__(self, t: float | Tensor) -> Tensor:
+        """State at time ``t`` in [t[0], t[-1]], in C(t); shape (*batch, *state).
+
+        ``t`` may be a 1-D tensor of n times: shape (n, *batch, *state). Between save times fixed steps are interpolated
+        linearly; schemes that locate switches start again from the save time before, so no switch is smeared.
         """
         if isinstance(t, Tensor) and t.ndim == 1:
-            return torch.stack([self(time) for time in t])
-        time, first, last = _check.number("t", t), float(self.t[0]), float(self.t[-1])
-        eps = torch.finfo(t.dtype if isinstance(t, Tensor) and t.is_floating_point() else torch.float64).eps
+            return self._at([self._inside(float(time), t) for time in t])
+        return self._at([self._inside(_check.number("t", t), t)])[0]
+
+    def _inside(self, time: float, given: float | Tensor) -> float:
+        """A time in the solved interval, up to the rounding of the dtype it was given in."""
+        first, last = float(self.t[0]), float(self.t[-1])
+        tensor = isinstance(given, Tensor) and given.is_floating_point()
+        eps = torch.finfo(given.dtype if isinstance(given, Tensor) and tensor else torch.float64).eps
         room = 4 * eps * max(abs(first), abs(last))
         if not first - room <= time <= last + room:
             raise ValueError(f"t must lie in the solved interval [{first!r}, {last!r}]; got {time!r}. Solve further to "
                              f"look further.")
-        if len(self.t) == 1:
-            return self.x[0]
-        time = min(max(time, first), last)
-        k = int(torch.searchsorted(self.t, torch.tensor(time, dtype=torch.float64), right=True)) - 1
-        k = min(k, len(self.t) - 2)
-        weight = (time - float(self.t[k])) / float(self.t[k + 1] - self.t[k])
-        x = torch.lerp(self.x[k], self.x[k + 1], weight)
-        g = self.flow.g
-        return g.project(x, time) if isinstance(g, ConvexSet) else x
+        return min(max(time, first), last)
+
+    def _at(self, times: list[float]) -> Tensor:
+        """States at times of the interval: those saved as they are, the others from their source, interval by
+        interval."""
+        saved = {time: k for k, time in enumerate(self.t.tolist())}
+        rows: dict[float, Tensor] = {time: self.x[saved[time]] for time in times if time in saved}
+        by_interval: dict[int, list[float]] = {}
+        for time in sorted(set(times) - set(rows)):
+            by_interval.setdefault(bisect(self.t.tolist(), time) - 1, []).append(time)
+        for k, inner in by_interval.items():
+            rows.update(zip(inner, self.source.between(self, k, inner).unbind(), strict=True))
+        return torch.stack([rows[time] for time in times])
+
+    def complementarity(self) -> Tensor:
+        """Distance of the multiplier from ∂g(t, x) at t[1:], shape (T − 1, *batch): 0 up to rounding where each
+        multiplier is one; for boxes this is complementarity of multiplier and distance to the bound."""
+        rows = [self.flow.g.normal_distance(x, n, t) for x, n, t in
+                zip(self.x[1:], self.multiplier, self.t[1:], strict=True)]
+        return torch.stack(rows) if rows else self.x[:0, ..., 0]
 
     def residual(self) -> Tensor:
         """dist(−x' − F(t, x), ∂g(t, x)) at t[1:], shape (T − 1, *batch): how well the states solve the inclusion (C1).

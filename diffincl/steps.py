@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
+from torch import Tensor
+
 from . import _check
 from .curves import KNOT_TOLERANCE
 from .fields import Field
 
-__all__ = ["Fixed", "Plan", "plan"]
+__all__ = ["Adaptive", "Fixed", "Plan", "plan"]
 
 
 @dataclass(frozen=True, init=False)
@@ -51,6 +54,58 @@ class Fixed:
         return span / self.n if self.n is not None else float(self.h or 0.0)
 
 
+@dataclass(frozen=True, init=False)
+class Adaptive:
+    """Steps chosen per sample so that the estimated local error stays below atol + rtol·max(|x|, |x_next|), entry by
+    entry. The result of a sample does not depend on its neighbours.
+
+    Parameters
+    ----------
+    rtol, atol : float, positive
+        Relative and absolute tolerance.
+    first_step : float, optional
+        Length of the first step; chosen from F by default.
+    max_step : float
+        Longest step. Set it to less than the shortest pulse of F or motion of a moving set that must not be stepped
+        over: an error estimate sees F and g only where it evaluates them.
+    max_steps : int
+        Attempts per sample before it counts as failed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a tolerance or a step is not a positive number.
+
+    Examples
+    --------
+    >>> Adaptive(rtol=1e-9)
+    Adaptive(rtol=1e-09, atol=1e-08, first_step=None, max_step=inf, max_steps=100000)
+    """
+
+    rtol: float
+    atol: float
+    first_step: float | None
+    max_step: float
+    max_steps: int
+
+    def __init__(self, rtol: float = 1e-6, atol: float = 1e-8, *, first_step: float | None = None,
+                 max_step: float = math.inf, max_steps: int = 100_000):
+        for name, value in (("rtol", rtol), ("atol", atol)):
+            object.__setattr__(self, name, _check.number(name, value, above=0.0))
+        first_step = None if first_step is None else _check.number("first_step", first_step, above=0.0)
+        object.__setattr__(self, "first_step", first_step)
+        if max_step != math.inf:
+            max_step = _check.number("max_step", max_step, above=0.0)
+        object.__setattr__(self, "max_step", max_step)
+        object.__setattr__(self, "max_steps", _check.count("max_steps", max_steps))
+
+    def propose(self, h: Tensor, ratio: Tensor, error_order: int) -> Tensor:
+        """The next step after one of length ``h`` with error ``ratio`` tolerances; a ratio that is not finite shortens
+        it most."""
+        factor = 0.9 * ratio.double().clamp(min=1e-12) ** (-1 / error_order)
+        return h * torch.where(ratio.isfinite(), factor.clamp(0.2, 5.0), 0.2)
+
+
 @dataclass(frozen=True)
 class Plan:
     """Step boundaries and which of them are saved.
@@ -62,14 +117,14 @@ class Plan:
     saves: tuple[int, ...]
 
 
-def plan(field: Field, t: object, steps: Fixed | None = None) -> Plan:
+def plan(field: Field, t: object, steps: Fixed | Adaptive | None = None) -> Plan:
     """Lay out the steps for save times ``t``: one from each stop to the next, divided further by ``steps``.
 
     Stops are the save times and the knots of the weights in between, so no step crosses a jump of F (theory §6, knots).
     A save time within 4 eps(dtype of t)·max|t| + 1e-9 pieces of a knot is that knot.
     """
-    if steps is not None and not isinstance(steps, Fixed):
-        raise TypeError(f"steps must be Fixed(h), Fixed(n=...) or None; got {steps!r}.")
+    if steps is not None and not isinstance(steps, Fixed | Adaptive):
+        raise TypeError(f"steps must be Fixed(h), Fixed(n=...), Adaptive(rtol, atol) or None; got {steps!r}.")
     values, eps = _check.times(t)
     largest = max(abs(values[0]), abs(values[-1]))
     tolerance = 4 * eps * largest + (KNOT_TOLERANCE * field.knot_length if field.knots else 0.0)
@@ -95,9 +150,9 @@ def _snap(value: float, knots: Sequence[float], tolerance: float) -> float:
     return nearest if abs(nearest - value) <= tolerance else value
 
 
-def _divide(stops: list[float], steps: Fixed | None) -> list[float]:
+def _divide(stops: list[float], steps: Fixed | Adaptive | None) -> list[float]:
     """The stops, with each interval cut into equal steps no longer than ``steps`` allows."""
-    if steps is None:
+    if not isinstance(steps, Fixed):
         return stops
     longest = steps.longest(stops[-1] - stops[0])
     boundaries = stops[:1]

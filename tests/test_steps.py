@@ -70,7 +70,7 @@ def test_no_step_crosses_a_knot(n, inner, steps):
     (lambda: di.Fixed(float("inf")), "h must be finite; got inf"),
     (lambda: di.Fixed(n=0), "n must be at least 1; got 0"),
     (lambda: di.Fixed(n=2.5), "n must be a whole number; got 2.5"),
-    (lambda: plan(PLAIN, [0.0, 1.0], 0.1), r"steps must be Fixed\(h\), Fixed\(n=...\) or None; got 0.1"),
+    (lambda: plan(PLAIN, [0.0, 1.0], 0.1), r"Fixed\(n=...\), Adaptive\(rtol, atol\) or None; got 0.1"),
     (lambda: plan(PLAIN, [1.0]), "t must be a 1-D tensor of at least two times"),
     (lambda: plan(PLAIN, 1.0), "t must be a 1-D tensor of at least two times"),
     (lambda: plan(PLAIN, []), "t must be a 1-D tensor of at least two times"),

@@ -20,6 +20,10 @@ class Whole(ConvexSet):
 
     coordinatewise = True
 
+    def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower and upper bound in the dtype of ``x``."""
+        return x.new_tensor(-torch.inf), x.new_tensor(torch.inf)
+
     def project(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """``x`` itself."""
         return x
@@ -41,6 +45,10 @@ class Orthant(ConvexSet):
     """
 
     coordinatewise = True
+
+    def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower and upper bound in the dtype of ``x``."""
+        return x.new_tensor(0.0), x.new_tensor(torch.inf)
 
     def project(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """max(x, 0)."""
@@ -93,6 +101,10 @@ class Box(ConvexSet):
             i = _check.first(lower > upper)
             raise ValueError(f"lower must not exceed upper; at index {i} lower is {float(lower[i]):g} and upper is "
                              f"{float(upper[i]):g}.")
+
+    def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower and upper bound in the dtype of ``x``."""
+        return torch.as_tensor(self.lower).to(x), torch.as_tensor(self.upper).to(x)
 
     def project(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """min(max(x, lower), upper)."""

@@ -1,4 +1,4 @@
-"""The only loop: repeat a scheme's step along a plan, keep the save times, notice failures."""
+"""The loop along a plan: the same steps for all samples, in blocks; failures are noticed once a block."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
-from . import _check
-from .fields import FieldFunction
-from .inclusion import Inclusion
-from .schemes import ForwardEuler, Scheme
-from .solution import FIELD_MISSHAPEN, FIELD_NOT_FINITE, OK, STEP_FAILED, LastSteps, Solution, SolveError, Stats
-from .steps import Fixed, Plan, plan
+from .. import _check
+from ..inclusion import Inclusion
+from ..schemes import Scheme
+from ..solution import FIELD_MISSHAPEN, FIELD_NOT_FINITE, OK, REASONS, STEP_FAILED, LastSteps, Solution, Stats
+from ..steps import Plan
+from .watch import FieldShapeError, WatchedField, WatchedProx
 
-__all__ = ["solve"]
+__all__ = ["solve_planned"]
 
 # Steps between two looks for values that are not finite (and in a segment of checkpointing): long enough that looking
 # is cheap. Of large states fewer are held back, no more than BLOCK_BYTES, which stay in the cache. States of up to
@@ -26,64 +26,10 @@ __all__ = ["solve"]
 BLOCK, BLOCK_BYTES, STACKED = 64, 2**19, 2048
 
 
-def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, scheme: Scheme | None = None,
-          steps: Fixed | None = None, gradient: str = "backprop", throw: bool = True,
-          progress: bool = False) -> Solution:
-    """Solve −x'(t) ∈ ∂g(t, x(t)) + F(t, x(t)), x(t[0]) = x0.
-
-    Parameters
-    ----------
-    flow : Inclusion
-    x0 : Tensor (*batch, d), floating point, in C(t[0])
-        Its dtype and device are kept.
-    t : Tensor (T,) or sequence, strictly increasing
-        Save times, kept in float64; t[0] is the initial time.
-    scheme : Scheme, optional
-        ``ForwardEuler()`` (the ResNet layer) by default.
-    steps : Fixed, optional
-        Without it one step leads from each stop to the next; stops are the save times and the knots of the weights, so
-        ``t = torch.linspace(0, T, N + 1)`` with N-piece weights on [0, T] is the N-layer network.
-    gradient : "backprop" or "checkpoint"
-        Automatic differentiation through the steps, with all states kept or recomputed in segments of 64 steps.
-    throw : bool
-        Raise ``SolveError`` with the partial solution when a sample fails; otherwise go on with the others (whose
-        states are right; for gradients of weights that they share with it, solve again without the failed sample).
-    progress : bool
-        Show a progress bar over the steps.
-
-    Returns
-    -------
-    Solution
-
-    Raises
-    ------
-    TypeError, ValueError
-        For bad arguments: the message names the argument, the value and the remedy.
-    SolveError
-        If F or the prox turns NaN or infinite, F returns another shape, or an inner iteration does not converge.
-
-    Examples
-    --------
-    >>> import torch, diffincl as di
-    >>> flow = di.Inclusion.from_velocity(lambda t, x: -torch.cos(t).expand_as(x), di.Orthant())
-    >>> sol = di.solve(flow, torch.tensor([0.5], dtype=torch.float64), [0.0, 1.5, 3.0], steps=di.Fixed(n=300))
-    >>> sol.x[:, 0].round(decimals=2)
-    tensor([0.5000, 0.0000, 0.8500], dtype=torch.float64)
-
-    Notes
-    -----
-    Gradients are those of the discrete steps. There is no reverse-time adjoint: trajectories merge at contact, so the
-    flow is not injective and cannot be run backward.
-    """
-    scheme = ForwardEuler() if scheme is None else scheme
-    if not isinstance(flow, Inclusion):
-        raise TypeError(f"flow must be an Inclusion; got {type(flow).__name__}. Write Inclusion(field, g).")
-    if isinstance(scheme, type) or not hasattr(scheme, "step"):
-        raise TypeError(f"scheme must be an instance such as ForwardEuler(); got {scheme!r}.")
-    _check.choice("gradient", gradient, ("backprop", "checkpoint"))
-    layout = plan(flow.field, t, steps)
-    flow.validate(x0, layout.t[0])
-    run = _Run(flow, scheme, layout, x0)
+def solve_planned(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme, gradient: str, throw: bool,
+                  progress: bool) -> tuple[Solution, FieldShapeError | None]:
+    """Repeat the scheme's step along the plan; up to the first failure, if ``throw``."""
+    run = Planned(flow, scheme, layout, x0)
     segments = gradient == "checkpoint" and torch.is_grad_enabled()
     length = BLOCK if segments else max(1, min(BLOCK, BLOCK_BYTES // (x0.numel() * x0.element_size())))
     for block in run.blocks(length, progress):
@@ -94,46 +40,15 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, scheme: Schem
         failed = run.accept(block, states, points)
         if run.error or (failed and (throw or not run.alive)):
             break
-    solution = run.solution()
-    if run.error or (throw and not solution.success):
-        raise SolveError(solution.message, solution) from run.error
-    return solution
+    return run.solution(), run.error
 
 
-class FieldShapeError(ValueError):
-    """F returned something that is not like x."""
-
-
-class _Counted:
-    """F with its evaluations counted and the shape and dtype of its values checked."""
-
-    __slots__ = ("F", "dtype", "evaluations", "shape")
-
-    def __init__(self, x: Tensor):
-        self.F: FieldFunction = lambda t, x: x
-        self.shape, self.dtype = x.shape, x.dtype
-        self.evaluations = 0
-
-    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
-        self.evaluations += 1
-        value = self.F(t, x)
-        try:
-            if value.shape == self.shape and value.dtype is self.dtype:
-                return value
-            got = _check.describe(value)
-        except AttributeError:
-            got = repr(value)
-        raise FieldShapeError(f"the field must return a tensor of shape {tuple(self.shape)} and dtype "
-                              f"{str(self.dtype).removeprefix('torch.')}, like x0; at t = {float(t):g} it returned "
-                              f"{got}. Return a tensor of the shape and dtype of x.")
-
-
-class _Run:
+class Planned:
     """A solve in progress: what is kept so far, and which samples have failed."""
 
     def __init__(self, flow: Inclusion, scheme: Scheme, plan: Plan, x0: Tensor):
         self.flow, self.scheme, self.plan, self.x = flow, scheme, plan, x0
-        self.F = _Counted(x0)
+        self.F, self.g = WatchedField(x0), WatchedProx(flow.g)
         self.times = torch.tensor(plan.t, dtype=torch.float64).unbind()
         self.every_step_saved = len(plan.saves) == len(plan.t)
         self.at_save = frozenset(plan.saves)
@@ -141,6 +56,7 @@ class _Run:
         self.before: list[Tensor] = []  # the state before the last step to each save time, where steps lie between
         self.steps = 0
         self.status = torch.zeros(x0.shape[:-1], dtype=torch.int8, device=x0.device)
+        self.reached = torch.full(self.status.shape, plan.t[0], dtype=torch.float64, device=x0.device)
         self.failure = ""
         self.error: FieldShapeError | None = None
 
@@ -161,7 +77,7 @@ class _Run:
     def advance(self, block: range, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The states after the steps of a block and the points whose prox they are."""
         states, points = [], []
-        step, on, g, F = self.scheme.step, self.flow.field.on, self.flow.g, self.F
+        step, on, g, F = self.scheme.step, self.flow.field.on, self.g, self.F
         ends = slice(block.start, block.stop + 1)
         try:
             for (a, b), (t, t_next) in zip(pairwise(self.plan.t[ends]), pairwise(self.times[ends]), strict=True):
@@ -189,6 +105,8 @@ class _Run:
             self.saved += [states[k] for k in rows]
             self.before += [states[k - 1] if k else self.x for k in rows]
         self.x = states[-1]
+        going = (self.status == OK) | (self.status == FIELD_MISSHAPEN)
+        self.reached = torch.where(going, self.plan.t[block.start + len(states)], self.reached)
         return failed
 
     def _blank(self, block: range, states: Tensor, points: Tensor) -> tuple[list[Tensor], bool]:
@@ -201,24 +119,29 @@ class _Run:
         z_at_fault = ~finite_z.gather(0, first.unsqueeze(0))[0]
         kind = torch.where(z_at_fault, FIELD_NOT_FINITE, STEP_FAILED).to(torch.int8)
         self.status = torch.where(news, kind, self.status)
+        starts = torch.tensor(self.plan.t, dtype=torch.float64, device=news.device)[block.start:block.stop]
+        self.reached = torch.where(news, starts[first], self.reached)
         if bool(news.any()) and not self.failure:
             i = _check.first(news & (first == first[news].min())) if news.ndim else ()
             self.failure = self._describe(i, block[int(first[i])], int(kind[i]))
         return list(torch.where(good.unsqueeze(-1), states, torch.nan)), bool(news.any())
 
     def _describe(self, sample: tuple[int, ...], step: int, kind: int) -> str:
-        t = self.plan.t[step]
-        reason = (f"the field was not finite, or the states grew beyond the dtype; look at F near t = {t:g} or take "
-                  f"smaller steps" if kind == FIELD_NOT_FINITE else self.scheme.failure)
-        return f"sample {sample} failed in step {step} from t = {t:g}: {reason}"
+        return f"sample {sample} failed in step {step} from t = {self.plan.t[step]:g}: {self.reasons[kind]}"
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Status in words."""
+        return {**REASONS, STEP_FAILED: self.scheme.failure}
 
     def solution(self) -> Solution:
         """What has been computed so far."""
         x, ends = torch.stack(self.saved), self.plan.saves[:len(self.saved)]
         t = torch.tensor([self.plan.t[k] for k in ends], dtype=torch.float64)
         before = x[:-1] if self.every_step_saved or not self.before else torch.stack(self.before)
-        last = LastSteps(self.scheme, tuple((self.plan.t[k - 1], self.plan.t[k]) for k in ends[1:]), before)
-        return Solution(t, x, self.status, self._message(), Stats(self.steps, self.F.evaluations), self.flow, last)
+        source = LastSteps(self.scheme, tuple((self.plan.t[k - 1], self.plan.t[k]) for k in ends[1:]), before)
+        stats = Stats(self.steps, self.F.evaluations, self.g.evaluations)
+        return Solution(t, x, self.status, self._message(), stats, self.flow, source, self.reached, self.reasons)
 
     def _message(self) -> str:
         if self.error:

@@ -1,78 +1,23 @@
-"""Fields F(t, x), on the left of −x' ∈ ∂g + F: the ResNet family with weights in time, and any callable."""
+"""The fields of the ResNet family, with weights in time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import linear
 
-from . import _check
-from .curves import KNOT_TOLERANCE, Constant, Curve, PiecewiseLinear
+from .. import _check
+from ..curves import KNOT_TOLERANCE, Constant, Curve, PiecewiseLinear
+from .base import Field, FieldFunction
+from .pieces import Pieces, Weights, evaluate
 
-__all__ = ["CallableField", "Field", "ResNetDField", "ResNetField", "ResNetSField", "Weights"]
+__all__ = ["ResNetDField", "ResNetField", "ResNetSField"]
 
-FieldFunction = Callable[[Tensor, Tensor], Tensor]
 Weight = Tensor | Curve
-
-
-class Weights(NamedTuple):
-    """The weights of F = A2 σ(A1 x + b1) − b2 at one time."""
-
-    A1: Tensor
-    b1: Tensor
-    A2: Tensor
-    b2: Tensor
-
-
-class Field(nn.Module):
-    """What the solver and the bounds ask of a field.
-
-    1. ``field(t, x)`` is F(t, x), shape of ``x``; ``t`` is a float or a 0-dim tensor;
-    2. ``field.on(a, b)`` is F restricted to a step [a, b] between two knots: a function of (t, x) that takes its limits
-       in t from inside the step;
-    3. ``field.knots`` are the times at which F may jump, ``field.knot_length`` the shortest distance between them and
-       ``field.domain`` the interval on which F is defined;
-    4. ``field.validate(x0)`` raises where ``x0`` does not fit.
-    """
-
-    knots: tuple[float, ...] = ()
-    knot_length: float = math.inf
-    domain: tuple[float, float] = (-math.inf, math.inf)
-
-    def on(self, a: float, b: float) -> FieldFunction:
-        """F restricted to the step [a, b]."""
-        raise NotImplementedError
-
-    def validate(self, x0: Tensor) -> None:
-        """Raise where the initial state does not fit the field."""
-
-
-class CallableField(Field):
-    """Any callable F(t, x) as a field; a module's parameters are found and learned.
-
-    Examples
-    --------
-    >>> import torch
-    >>> CallableField(lambda t, x: -x)(0.0, torch.tensor([2.0]))
-    tensor([-2.])
-    """
-
-    def __init__(self, function: FieldFunction):
-        super().__init__()
-        if not callable(function):
-            raise TypeError(f"field must be callable as F(t, x); got {type(function).__name__}.")
-        self.function = function
-
-    def on(self, a: float, b: float) -> FieldFunction:
-        """The callable itself."""
-        return self.function
-
-    def forward(self, t: float | Tensor, x: Tensor) -> Tensor:
-        return self.function(cast(Tensor, t), x)
 
 
 class ResNetField(Field):
@@ -135,12 +80,18 @@ class ResNetField(Field):
         """F restricted to the step [a, b]; weights that stand still within it are read once."""
         at = self.weights_on(a, b)
         if self.time_dependent_within_a_step:
-            return lambda t, x: _evaluate(at(t), x)
+            pieces = self.pieces_on(a, b)
+            return lambda t, x: pieces(t, x) if isinstance(t, Tensor) and t.ndim > 0 else evaluate(at(t), x)
         A1, b1, A2, b2 = at(a)
         if A1.ndim > 2:
-            return lambda t, x: _evaluate(Weights(A1, b1, A2, b2), x)
+            return lambda t, x: evaluate(Weights(A1, b1, A2, b2), x)
         minus_b2 = -b2
         return lambda t, x: linear(torch.relu(linear(x, A1, b1)), A2, minus_b2)
+
+    def pieces_on(self, a: float, b: float) -> Pieces:
+        """F on [a, b] as a function of the activation pattern, each sample at its own time."""
+        at = self.weights_on(a, b)
+        return Pieces(a, b, at(a), at(b) if self.time_dependent_within_a_step else None)
 
     def forward(self, t: float | Tensor, x: Tensor) -> Tensor:
         """F(t, x); at a knot, the weights from the right."""
@@ -244,11 +195,6 @@ class ResNetSField(ResNetField):
         return at
 
 
-def as_field(field: Field | FieldFunction) -> Field:
-    """A library field as it is, any other callable wrapped."""
-    return field if isinstance(field, Field) else CallableField(field)
-
-
 def _merge(knots: list[float], tolerance: float) -> tuple[float, ...]:
     """Sorted knots of several curves, those that differ by rounding only taken as one."""
     return tuple(knot for k, knot in enumerate(knots) if k == 0 or knot - knots[k - 1] > tolerance)
@@ -272,18 +218,3 @@ def _check_fit(weights: Weights) -> None:
         if weight.dtype != A1.dtype or weight.device != A1.device:
             raise ValueError(f"{name} must share dtype and device with A1 (or A), {A1.dtype} on {A1.device}; got "
                              f"{weight.dtype} on {weight.device}. Convert it: {name}.to(A1).")
-
-
-def _evaluate(weights: Weights, x: Tensor) -> Tensor:
-    """A2 σ(A1 x + b1) − b2."""
-    A1, b1, A2, b2 = weights
-    return _affine(torch.relu(_affine(x, A1, b1)), A2, -b2)
-
-
-def _affine(x: Tensor, A: Tensor, b: Tensor) -> Tensor:
-    """A x + b; batch dimensions of A line up with the first dimensions of x."""
-    if A.ndim == 2:
-        return linear(x, A, b)
-    ensemble = A.shape[:-2]
-    rows = x.reshape(*ensemble, -1, x.shape[-1])
-    return (rows @ A.mT + b.unsqueeze(-2)).reshape(*x.shape[:-1], A.shape[-2])

@@ -1,0 +1,84 @@
+"""Solve an inclusion: the same steps for all samples along a plan, or steps of its own for each."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .. import _check
+from ..inclusion import Inclusion
+from ..schemes import ForwardEuler, Scheme
+from ..solution import Solution, SolveError
+from ..steps import Adaptive, Fixed, plan
+from ..switching import ExactFlow, SwitchingDP5
+from .marched import solve_marched
+from .planned import solve_planned
+
+__all__ = ["solve"]
+
+
+def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, scheme: Scheme | None = None,
+          steps: Fixed | Adaptive | None = None, gradient: str = "backprop", throw: bool = True,
+          progress: bool = False) -> Solution:
+    """Solve −x'(t) ∈ ∂g(t, x(t)) + F(t, x(t)), x(t[0]) = x0.
+
+    Parameters
+    ----------
+    flow : Inclusion
+    x0 : Tensor (*batch, d), floating point, in C(t[0])
+        Its dtype and device are kept.
+    t : Tensor (T,) or sequence, strictly increasing
+        Save times, kept in float64; t[0] is the initial time.
+    scheme : Scheme, optional
+        ``ForwardEuler()`` (the ResNet layer) by default.
+    steps : Fixed or Adaptive, optional
+        Without it one step leads from each stop to the next; stops are the save times and the knots of the weights, so
+        ``t = torch.linspace(0, T, N + 1)`` with N-piece weights on [0, T] is the N-layer network. ``SwitchingDP5``
+        takes ``Adaptive()`` then, and ``ExactFlow`` needs none. With ``Adaptive`` every sample has steps of its own.
+    gradient : "backprop" or "checkpoint"
+        Automatic differentiation through the steps, with all states kept or recomputed in segments.
+    throw : bool
+        Raise ``SolveError`` with the partial solution when a sample fails; otherwise go on with the others (whose
+        states are right; for gradients of weights that they share with it, solve again without the failed sample).
+    progress : bool
+        Show a progress bar over the steps.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad arguments: the message names the argument, the value and the remedy.
+    SolveError
+        If F or the prox turns NaN or infinite, F returns another shape, or an inner iteration does not converge.
+
+    Examples
+    --------
+    >>> import torch, diffincl as di
+    >>> flow = di.Inclusion.from_velocity(lambda t, x: -torch.cos(t).expand_as(x), di.Orthant())
+    >>> sol = di.solve(flow, torch.tensor([0.5], dtype=torch.float64), [0.0, 1.5, 3.0], steps=di.Fixed(n=300))
+    >>> sol.x[:, 0].round(decimals=2)
+    tensor([0.5000, 0.0000, 0.8500], dtype=torch.float64)
+
+    Notes
+    -----
+    Gradients are those of the discrete steps. There is no reverse-time adjoint: trajectories merge at contact, so the
+    flow is not injective and cannot be run backward.
+    """
+    scheme = ForwardEuler() if scheme is None else scheme
+    if not isinstance(flow, Inclusion):
+        raise TypeError(f"flow must be an Inclusion; got {type(flow).__name__}. Write Inclusion(field, g).")
+    marches = isinstance(scheme, SwitchingDP5 | ExactFlow)
+    if isinstance(scheme, type) or not (marches or hasattr(scheme, "step")):
+        raise TypeError(f"scheme must be an instance such as ForwardEuler(); got {scheme!r}.")
+    _check.choice("gradient", gradient, ("backprop", "checkpoint"))
+    layout = plan(flow.field, t, steps)
+    flow.validate(x0, layout.t[0])
+    if marches or isinstance(steps, Adaptive):
+        solution, error = solve_marched(flow, x0, layout, scheme, steps, gradient, progress)
+    else:
+        solution, error = solve_planned(flow, x0, layout, scheme, gradient, throw, progress)
+    if error or (throw and not solution.success):
+        raise SolveError(solution.message, solution) from error
+    return solution

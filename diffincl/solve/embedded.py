@@ -1,0 +1,65 @@
+"""Step control for one-step schemes that estimate their own error."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..fields import FieldFunction
+from ..functions import ProxFunction
+from ..schemes import Scheme
+from ..switching import Attempt, Segment, Tolerance
+
+__all__ = ["EmbeddedStepper"]
+
+
+class Contact(NamedTuple):
+    """``touching`` (*batch, 1) bool: whether the prox moved the sample in the step before."""
+
+    touching: Tensor
+
+
+class EmbeddedStepper:
+    """A scheme with an error estimate on an interval without knots.
+
+    A moving set can capture a sample between two evaluations without a trace in the estimate. So where g moves and the
+    prox begins to displace the sample within a step, the displacement counts as error: the step is shortened until the
+    set cannot have come further than the tolerance (theory §6).
+    """
+
+    def __init__(self, scheme: Scheme, F: FieldFunction, g: ProxFunction, moving: bool):
+        self.scheme, self.F, self.g, self.moving = scheme, F, g, moving
+        self.error_order = scheme.error_order
+
+    def start(self, t: Tensor, x: Tensor) -> Contact:
+        """Whether a sample touches is not known yet."""
+        return Contact(torch.zeros_like(t, dtype=torch.bool))
+
+    def attempt(self, t: Tensor, h: Tensor, x: Tensor, mode: Contact, tolerance: Tolerance) -> Attempt:
+        """A step with its error estimate."""
+        e = self.scheme.embedded(self.F, self.g, t.to(x), (t + h).to(x), h.to(x), x)
+        error = e.error.abs()
+        if self.moving:
+            error = torch.where(mode.touching, error, torch.maximum(error, e.displacement))
+        scale = tolerance.scale(x, e.x)
+        ratio = (error / scale).amax(-1, keepdim=True)
+        after = Contact(torch.where(h > 0, e.displacement > 0, mode.touching))
+        never = torch.full_like(h, torch.nan)
+        return Attempt(e.x, h, ratio, mode, after, never, mode, _straight(h, x, e))
+
+    def forget(self, mode: Contact) -> Contact:
+        """The mode as it is."""
+        return mode
+
+    def advance(self, t: Tensor, length: Tensor, x: Tensor, mode: Contact) -> tuple[Tensor, Segment]:
+        """An accepted step again, for its derivatives."""
+        e = self.scheme.embedded(self.F, self.g, t.to(x), (t + length).to(x), length.to(x), x)
+        return e.x, _straight(length, x, e)
+
+
+def _straight(h: Tensor, x: Tensor, e: Any) -> Segment:
+    """The line from x to the end of the step with the multiplier there."""
+    multiplier = torch.where(h > 0, (e.z - e.x) / torch.where(h > 0, e.prox_step, 1.0).to(x), 0.0)
+    return Segment(h, torch.stack([x, e.x - x], -2), multiplier.unsqueeze(-2), torch.ones_like(x, dtype=torch.bool))

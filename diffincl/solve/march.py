@@ -1,0 +1,195 @@
+"""The loop in which every sample has its own time and step; samples meet only at the knots of the weights.
+
+Steps are searched without gradients. If derivatives are wanted, the accepted steps are taken once more, differentiably:
+step lengths and switch times are constants then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..inclusion import Inclusion
+from ..solution import FIELD_NOT_FINITE, OK, STEP_TOO_SMALL, TOO_MANY_STEPS
+from ..steps import Adaptive
+from ..switching import Mode, Segment, Stepper, Tolerance
+from .records import Record, Rows, SwitchLog
+from .watch import WatchedField
+
+__all__ = ["March"]
+
+# A step that would leave less than this share of itself before a stop is stretched to end there.
+STRETCH = 1e-2
+
+
+class Clock(NamedTuple):
+    """Where each sample is: time, the step it would like, the step it must try next to end at a switch (NaN: none), the
+    index of its next save time; attempts accepted and rejected, and attempts since its time last moved."""
+
+    t: Tensor
+    h: Tensor
+    due: Tensor
+    save: Tensor
+    accepted: Tensor
+    rejected: Tensor
+    idle: Tensor
+
+
+class March:
+    """A solve in progress.
+
+    ``intervals`` (a, b) lie between knots (or are the fixed steps, if ``control`` is None), ``saves`` are the save
+    times after the first; ``stepper`` binds the scheme to an interval. A scheme that is not ``dense`` stops at save
+    times.
+    """
+
+    def __init__(self, flow: Inclusion, stepper: Callable[[float, float, Tensor], Stepper], F: WatchedField,
+                 intervals: list[tuple[float, float]], saves: list[float], x0: Tensor, control: Adaptive | None,
+                 dense: bool):
+        self.flow, self.stepper, self.F, self.intervals, self.control, self.dense = (
+            flow, stepper, F, intervals, control, dense)
+        self.saves = torch.tensor([*saves, torch.inf], dtype=torch.float64, device=x0.device)
+        self.x, self.status = x0.detach(), torch.zeros(x0.shape[:-1], dtype=torch.int8, device=x0.device)
+        zero = torch.zeros((*x0.shape[:-1], 1), dtype=torch.int64, device=x0.device)
+        t = torch.full(zero.shape, intervals[0][0], dtype=torch.float64, device=x0.device)
+        self.clock = Clock(t, torch.full_like(t, torch.inf), torch.full_like(t, torch.nan), zero, zero, zero, zero)
+        self.rounds, self.switches, self.records = 0, SwitchLog(x0), list[Record]()
+        self.rows, self.interval = Rows(x0, len(saves)), intervals[0]
+
+    def run(self, keep: bool, progress: bool) -> None:
+        """March through all intervals; ``keep`` the accepted steps to take them again."""
+        mode: Any = None
+        with torch.no_grad(), tqdm(total=len(self.intervals), unit="interval", disable=not progress) as bar:
+            for a, b in self.intervals:
+                self.interval, stepper = (a, b), self.stepper(a, b, self.x)
+                if self.control is not None and bool(torch.isinf(self.clock.h).all()):
+                    self.clock = self.clock._replace(h=self._first_step(a, b, stepper.error_order))
+                before, mode = mode, stepper.start(self.clock.t, self.x)
+                if isinstance(before, Mode) and isinstance(mode, Mode):
+                    self.switches.compare(before, mode, self.status.unsqueeze(-1) == OK, self.clock.t, kinks=False)
+                mode = self._cross(stepper, b, mode, keep, bar)
+                bar.update(1 - bar.n % 1 if bar.n % 1 else 1)
+
+    def _cross(self, stepper: Stepper, b: float, mode: Any, keep: bool, bar: tqdm) -> Any:
+        """Bring every sample to ``b``."""
+        while bool((live := (self.clock.t < b) & (self.status.unsqueeze(-1) == OK)).any()):
+            mode = self._round(stepper, b, live, mode, keep)
+        return mode
+
+    def _round(self, stepper: Stepper, b: float, live: Tensor, mode: Any, keep: bool) -> Any:
+        """One attempt of every sample that has not arrived; the modes after it."""
+        c, x = self.clock, self.x
+        stop = torch.full_like(c.t, b) if self.dense else self.saves[c.save].clamp(max=b)
+        room = torch.where(live, stop - c.t, 0.0)
+        wish = c.h if self.control is None else c.h.clamp(max=self.control.max_step)
+        ends_at_switch = c.due.isfinite() & (c.due <= room)
+        step = torch.where(ends_at_switch, c.due, torch.where(wish * (1 + STRETCH) >= room, room, wish))
+        step = torch.where(live, step, 0.0)
+        mode = select(ends_at_switch, mode, stepper.forget(mode))
+        tried = stepper.attempt(c.t, step, x, mode, self._tolerance())
+        self.rounds += 1
+        asked = live & tried.again.isfinite()
+        accept = live & ~asked & (tried.ratio <= 1)
+        t = torch.where(accept, torch.where(tried.length >= room, stop, c.t + tried.length), c.t)
+        self.x = torch.where(accept, tried.x, x)
+        if isinstance(mode, Mode):
+            self.switches.compare(tried.taken, tried.mode, accept, t)
+        save = self._save(accept, c.t, t, tried.x, tried.segment)
+        if keep:
+            length = torch.where(accept, tried.length, 0.0)
+            self.records.append(Record(self.interval, c.t, length, accept, tried.taken, t, c.save, save))
+        full = ~ends_at_switch & (step >= wish)
+        h = self._next_length(c.h, step, tried.ratio, stepper.error_order, live & ~asked, accept, full)
+        self.clock = Clock(t, h, torch.where(asked, tried.again, torch.nan), save, c.accepted + accept,
+                           c.rejected + (live & ~accept), torch.where(t > c.t, 0, c.idle + live.long()))
+        self._fail(live & ~asked & ~accept, tried.ratio)
+        return select(accept, tried.mode, select(asked, tried.again_mode, mode))
+
+    def _tolerance(self) -> Tolerance | None:
+        return None if self.control is None else Tolerance(self.control.rtol, self.control.atol)
+
+    def _next_length(self, h: Tensor, step: Tensor, ratio: Tensor, order: int, judged: Tensor, accept: Tensor,
+                     full: Tensor) -> Tensor:
+        """The step each sample would like next: a short step that was not its own choice does not shorten it."""
+        if self.control is None:
+            return h
+        proposal = self.control.propose(step, ratio, order)
+        kept = torch.where(full, proposal, torch.maximum(h, proposal))
+        return torch.where(judged, torch.where(accept, kept, proposal.minimum(step)), h)
+
+    def _save(self, accept: Tensor, t: Tensor, t_next: Tensor, x_next: Tensor, segment: Segment) -> Tensor:
+        """Keep the states at the save times passed; the index of the next one of each sample."""
+        save = self.clock.save
+        while bool((passed := accept & (self.saves[save] <= t_next)).any()):
+            state, n = state_at(self.saves[save], t, t_next, x_next, segment, self.flow)
+            self.rows.add(save, passed, state, n)
+            save = save + passed
+        return save
+
+    def _fail(self, rejected: Tensor, ratio: Tensor) -> None:
+        """Mark samples that cannot go on."""
+        c = self.clock
+        tiny = 16 * torch.finfo(torch.float64).eps * c.t.abs().clamp(min=self.intervals[-1][1] - self.intervals[0][0])
+        lost = (rejected & ((c.h <= tiny) | (self.control is None))) | (
+            c.idle > 64 + 8 * (self.x.shape[-1] + self.switches.units))
+        many = (c.accepted + c.rejected >= (self.control.max_steps if self.control else torch.inf)) & (
+            c.t < self.intervals[-1][1])
+        kind = torch.where(lost & ~ratio.isfinite(), FIELD_NOT_FINITE, torch.where(
+            lost, STEP_TOO_SMALL, torch.where(many, TOO_MANY_STEPS, OK)))
+        self.status = torch.where(self.status == OK, kind.squeeze(-1), self.status).to(torch.int8)
+
+    def _first_step(self, a: float, b: float, order: int) -> Tensor:
+        """A first step from the size of F and of its change over a tiny step (Hairer, Nørsett, Wanner, II.4)."""
+        assert self.control is not None
+        t, x, control = self.clock.t, self.x, self.control
+        if control.first_step is not None:
+            return torch.full_like(t, control.first_step)
+        scale = Tolerance(control.rtol, control.atol).scale(x, x)
+
+        def size(v: Tensor) -> Tensor:
+            return (v.abs() / scale).amax(-1, keepdim=True).double()
+
+        F0 = self.F(t.to(x), x)
+        d0, d1 = size(x), size(F0)
+        h0 = torch.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1).clamp(max=b - a)
+        x1 = self.flow.g.prox(x - h0.to(x) * F0, h0.to(x), (t + h0).to(x))
+        d2 = size(self.F((t + h0).to(x), x1) - F0) / h0
+        largest = torch.maximum(d1, d2)
+        h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp(min=1e-6), (0.01 / largest) ** (1 / order))
+        h = torch.minimum(100 * h0, h1)
+        return torch.where(h.isfinite() & (h > 0), h, h0)
+
+
+    def again(self, x0: Tensor) -> Rows:
+        """The accepted steps once more from ``x0``, differentiably."""
+        rows, x = Rows(x0, self.rows.n), x0
+        interval, stepper = None, None
+        for r in self.records:
+            if r.interval != interval:  # bound anew: weights read while searching carry no derivatives
+                interval, stepper = r.interval, self.stepper(*r.interval, x)
+            assert stepper is not None
+            x_next, segment = stepper.advance(r.t, r.length, x, r.mode)
+            save = r.save
+            while bool((passed := save < r.save_next).any()):
+                rows.add(save, passed, *state_at(self.saves[save], r.t, r.t_next, x_next, segment, self.flow))
+                save = save + passed
+            x = torch.where(r.accept, x_next, x)
+        return rows
+
+
+def state_at(s: Tensor, t: Tensor, t_next: Tensor, x_next: Tensor, segment: Segment, flow: Inclusion
+             ) -> tuple[Tensor, Tensor]:
+    """State, kept in C, and multiplier at times ``s`` of the step from t to t_next."""
+    theta = ((s - t) / torch.where(segment.span > 0, segment.span, 1.0)).clamp(0, 1)
+    theta = torch.where(s.isfinite(), theta, 0.0)
+    inner = flow.g.prox(segment.state(theta), 0.0, s.to(x_next))
+    return torch.where(s >= t_next, x_next, inner), segment.multiplier(theta)
+
+
+def select(mask: Tensor, yes: Any, no: Any) -> Any:
+    """Entry by entry the one or the other of two equal NamedTuples of tensors (*batch, n)."""
+    return type(yes)(*(torch.where(mask, a, b) for a, b in zip(yes, no, strict=True)))

@@ -1,0 +1,141 @@
+"""Solutions in which every sample has its own steps: set up a march, run it, take its steps again for derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from ..inclusion import Inclusion
+from ..schemes import Scheme
+from ..solution import FIELD_MISSHAPEN, OK, REASONS, Solution, Stats
+from ..steps import Adaptive, Fixed, Plan
+from ..switching import ExactFlow, Stepper, SwitchingDP5
+from .embedded import EmbeddedStepper
+from .march import March
+from .watch import FieldShapeError, WatchedField, WatchedProx
+
+__all__ = ["solve_marched"]
+
+
+def solve_marched(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme | SwitchingDP5 | ExactFlow,
+                  steps: Fixed | Adaptive | None, gradient: str, progress: bool
+                  ) -> tuple[Solution, FieldShapeError | None]:
+    """Solve with steps per sample; what has been computed, and the error of a field that returned something else."""
+    if not _check.concrete(x0):
+        raise ValueError(f"{type(scheme).__name__} with steps per sample reads the values of the states, which is not "
+                         f"possible inside torch.func transforms and torch.compile. Take Fixed steps of ProxHeun or "
+                         f"ARS222 there.")
+    control = _control(scheme, steps)
+    F, g = WatchedField(x0), WatchedProx(flow.g)
+    march = March(flow, _binder(flow, scheme, F, g), F, _intervals(flow, layout, steps), _saves(layout), x0, control,
+                  dense=not hasattr(scheme, "embedded"))
+    wanted, error = torch.is_grad_enabled() and _differentiated(flow, x0, layout), None
+    try:
+        march.run(wanted, progress)
+    except FieldShapeError as caught:
+        error = caught
+        march.status = torch.where(march.status == OK, FIELD_MISSHAPEN, march.status)
+    x, multiplier = (march.again(x0) if wanted else march.rows).stacked()
+    c, again = march.clock, Resumed(multiplier, scheme, steps)
+    stats = Stats(march.rounds, F.evaluations, g.evaluations, c.accepted.squeeze(-1), c.rejected.squeeze(-1))
+    switches = march.switches.switches() if isinstance(scheme, SwitchingDP5 | ExactFlow) else None
+    t = torch.tensor([layout.t[k] for k in layout.saves], dtype=torch.float64)
+    return Solution(t, x, march.status, _message(march, error), stats, flow, again, c.t.squeeze(-1), REASONS,
+                    switches), error
+
+
+@dataclass(frozen=True, eq=False)
+class Resumed:
+    """States between save times by starting again from the save time before, with the same scheme and tolerances."""
+
+    multipliers: Tensor
+    scheme: Scheme | SwitchingDP5 | ExactFlow
+    steps: Fixed | Adaptive | None
+
+    def multiplier(self, solution: Solution) -> Tensor:
+        """As they were in the solve."""
+        return self.multipliers
+
+    def between(self, solution: Solution, k: int, times: Sequence[float]) -> Tensor:
+        """States at times after t[k]; NaN in samples that had failed before."""
+        flow, x = solution.flow, solution.x[k]
+        fine = x.isfinite().all(-1, keepdim=True)
+        start = torch.where(fine, x, solution.x[0])
+        steps = _again(self.steps, float(solution.t[-1] - solution.t[0]))
+        layout = Plan((float(solution.t[k]), *times), tuple(range(len(times) + 1)))
+        again, error = solve_marched(flow, start, layout, self.scheme, steps, "backprop", progress=False)
+        if error:
+            raise error
+        return torch.where(fine, again.x[1:], torch.nan)
+
+
+def _again(steps: Fixed | Adaptive | None, span: float) -> Fixed | Adaptive | None:
+    """The same step length on a part of the interval."""
+    return Fixed(steps.longest(span)) if isinstance(steps, Fixed) else steps
+
+
+def _control(scheme: Scheme | SwitchingDP5 | ExactFlow, steps: Fixed | Adaptive | None) -> Adaptive | None:
+    """The tolerances; None for fixed steps and for the exact flow."""
+    if isinstance(scheme, ExactFlow):
+        if steps is not None:
+            raise ValueError(f"ExactFlow takes no steps: it goes from switch to switch; got {steps}. Leave steps out.")
+        return None
+    if isinstance(scheme, SwitchingDP5):
+        return Adaptive() if steps is None else steps if isinstance(steps, Adaptive) else None
+    if not hasattr(scheme, "embedded"):
+        raise ValueError(f"Adaptive steps need a scheme with an error estimate: ProxHeun(), ARS222() or "
+                         f"SwitchingDP5(); got {scheme}. Take Fixed steps with it.")
+    assert isinstance(steps, Adaptive)
+    return steps
+
+
+def _binder(flow: Inclusion, scheme: Scheme | SwitchingDP5 | ExactFlow, F: WatchedField, g: WatchedProx
+            ) -> Callable[[float, float, Tensor], Stepper]:
+    """(a, b, x) ↦ the scheme on the interval [a, b]."""
+
+    def bind(a: float, b: float, x: Tensor) -> Stepper:
+        F.F = flow.field.on(a, b)
+        if isinstance(scheme, SwitchingDP5 | ExactFlow):
+            return scheme.on(flow, a, b, F, x)
+        return EmbeddedStepper(scheme, F, g, flow.g.moving)
+
+    return bind
+
+
+def _intervals(flow: Inclusion, layout: Plan, steps: Fixed | Adaptive | None) -> list[tuple[float, float]]:
+    """Between knots; or the steps, if they are fixed."""
+    if isinstance(steps, Fixed):
+        stops = list(layout.t)
+    else:
+        first, last = layout.t[0], layout.t[-1]
+        stops = [first, *(knot for knot in flow.field.knots if first < knot < last), last]
+    return list(pairwise(stops))
+
+
+def _saves(layout: Plan) -> list[float]:
+    return [layout.t[k] for k in layout.saves[1:]]
+
+
+def _differentiated(flow: Inclusion, x0: Tensor, layout: Plan) -> bool:
+    """Whether somebody may take derivatives of the solution: in x0, or in anything that F and g hold."""
+    F = flow.field.on(layout.t[0], layout.t[1])
+    t = torch.full((*x0.shape[:-1], 1), layout.t[0], dtype=x0.dtype, device=x0.device)
+    value = F(t, x0)
+    return x0.requires_grad or (isinstance(value, Tensor) and value.requires_grad) or \
+        flow.g.prox(x0, 1.0, layout.t[0]).requires_grad
+
+
+def _message(march: March, error: FieldShapeError | None) -> str:
+    if error:
+        return f"{error} The solution up to there is kept on this exception."
+    failed = march.status != OK
+    if not bool(failed.any()):
+        return f"success: {march.rounds} rounds, {int(march.clock.accepted.max())} steps at most"
+    i = _check.first(failed) if failed.ndim else ()
+    return (f"{int(failed.sum())} of {failed.numel()} samples failed; first, sample {i} stopped at t = "
+            f"{float(march.clock.t.squeeze(-1)[i]):g}: {REASONS[int(march.status[i])]}.")
