@@ -46,17 +46,12 @@ class EmbeddedStepper:
         scale = tolerance.scale(x, e.x)
         ratio = (error / scale).amax(-1, keepdim=True)
         after = Contact(torch.where(h > 0, e.displacement > 0, mode.touching))
-        never = torch.full_like(h, torch.nan)
-        return Attempt(e.x, h, ratio, mode, after, never, mode, _straight(h, x, e))
+        return Attempt(e.x, torch.ones_like(h), ratio, mode, after, _straight(h, x, e))
 
-    def forget(self, mode: Contact) -> Contact:
-        """The mode as it is."""
-        return mode
-
-    def advance(self, t: Tensor, length: Tensor, x: Tensor, mode: Contact) -> tuple[Tensor, Segment]:
+    def advance(self, t: Tensor, span: Tensor, theta: Tensor, x: Tensor, mode: Contact) -> tuple[Tensor, Segment]:
         """An accepted step again, for its derivatives."""
-        e = self.scheme.embedded(self.F, self.g, t.to(x), (t + length).to(x), length.to(x), x)
-        return e.x, _straight(length, x, e)
+        e = self.scheme.embedded(self.F, self.g, t.to(x), (t + span).to(x), span.to(x), x)
+        return e.x, _straight(span, x, e)
 
 
 def _straight(h: Tensor, x: Tensor, e: Any) -> Segment:

@@ -27,12 +27,11 @@ STRETCH = 1e-2
 
 
 class Clock(NamedTuple):
-    """Where each sample is: time, the step it would like, the step it must try next to end at a switch (NaN: none), the
-    index of its next save time; attempts accepted and rejected, and attempts since its time last moved."""
+    """Where each sample is: time, the step it would like, the index of its next save time; attempts accepted and
+    rejected, and attempts since its time last moved."""
 
     t: Tensor
     h: Tensor
-    due: Tensor
     save: Tensor
     accepted: Tensor
     rejected: Tensor
@@ -56,7 +55,7 @@ class March:
         self.x, self.status = x0.detach(), torch.zeros(x0.shape[:-1], dtype=torch.int8, device=x0.device)
         zero = torch.zeros((*x0.shape[:-1], 1), dtype=torch.int64, device=x0.device)
         t = torch.full(zero.shape, intervals[0][0], dtype=torch.float64, device=x0.device)
-        self.clock = Clock(t, torch.full_like(t, torch.inf), torch.full_like(t, torch.nan), zero, zero, zero, zero)
+        self.clock = Clock(t, torch.full_like(t, torch.inf), zero, zero, zero, zero)
         self.rounds, self.switches, self.records = 0, SwitchLog(x0), list[Record]()
         self.rows, self.interval = Rows(x0, len(saves)), intervals[0]
 
@@ -86,28 +85,24 @@ class March:
         stop = torch.full_like(c.t, b) if self.dense else self.saves[c.save].clamp(max=b)
         room = torch.where(live, stop - c.t, 0.0)
         wish = c.h if self.control is None else c.h.clamp(max=self.control.max_step)
-        ends_at_switch = c.due.isfinite() & (c.due <= room)
-        step = torch.where(ends_at_switch, c.due, torch.where(wish * (1 + STRETCH) >= room, room, wish))
-        step = torch.where(live, step, 0.0)
-        mode = select(ends_at_switch, mode, stepper.forget(mode))
+        step = torch.where(live, torch.where(wish * (1 + STRETCH) >= room, room, wish), 0.0)
         tried = stepper.attempt(c.t, step, x, mode, self._tolerance())
         self.rounds += 1
-        asked = live & tried.again.isfinite()
-        accept = live & ~asked & (tried.ratio <= 1)
-        t = torch.where(accept, torch.where(tried.length >= room, stop, c.t + tried.length), c.t)
+        accept = live & (tried.ratio <= 1)
+        length = tried.theta * tried.segment.span
+        t = torch.where(accept, torch.where(length >= room, stop, c.t + length), c.t)
         self.x = torch.where(accept, tried.x, x)
         if isinstance(mode, Mode):
             self.switches.compare(tried.taken, tried.mode, accept, t)
         save = self._save(accept, c.t, t, tried.x, tried.segment)
         if keep:
-            length = torch.where(accept, tried.length, 0.0)
-            self.records.append(Record(self.interval, c.t, length, accept, tried.taken, t, c.save, save))
-        full = ~ends_at_switch & (step >= wish)
-        h = self._next_length(c.h, step, tried.ratio, stepper.error_order, live & ~asked, accept, full)
-        self.clock = Clock(t, h, torch.where(asked, tried.again, torch.nan), save, c.accepted + accept,
-                           c.rejected + (live & ~accept), torch.where(t > c.t, 0, c.idle + live.long()))
-        self._fail(live & ~asked & ~accept, tried.ratio)
-        return select(accept, tried.mode, select(asked, tried.again_mode, mode))
+            span = torch.where(accept, tried.segment.span, 0.0)
+            self.records.append(Record(self.interval, c.t, span, tried.theta, accept, tried.taken, t, c.save, save))
+        h = self._next_length(c.h, step, tried.ratio, stepper.error_order, live, accept, step >= wish)
+        self.clock = Clock(t, h, save, c.accepted + accept, c.rejected + (live & ~accept),
+                           torch.where(t > c.t, 0, c.idle + live.long()))
+        self._fail(live & ~accept, tried.ratio)
+        return select(accept, tried.mode, mode)
 
     def _tolerance(self) -> Tolerance | None:
         return None if self.control is None else Tolerance(self.control.rtol, self.control.atol)
@@ -172,7 +167,7 @@ class March:
             if r.interval != interval:  # bound anew: weights read while searching carry no derivatives
                 interval, stepper = r.interval, self.stepper(*r.interval, x)
             assert stepper is not None
-            x_next, segment = stepper.advance(r.t, r.length, x, r.mode)
+            x_next, segment = stepper.advance(r.t, r.span, r.theta, x, r.mode)
             save = r.save
             while bool((passed := save < r.save_next).any()):
                 rows.add(save, passed, *state_at(self.saves[save], r.t, r.t_next, x_next, segment, self.flow))

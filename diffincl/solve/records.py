@@ -14,12 +14,13 @@ __all__ = ["Record", "Rows", "SwitchLog"]
 
 
 class Record(NamedTuple):
-    """One round in an interval: who accepted a step (the length is 0 for the others), from t to t_next with which mode,
-    and which save times, save … save_next − 1, it passed."""
+    """One round in an interval: who accepted a step (its span is 0 for the others), from t to t_next, which is at theta
+    of its span, with which mode, and which save times, save … save_next − 1, it passed."""
 
     interval: tuple[float, float]
     t: Tensor
-    length: Tensor
+    span: Tensor
+    theta: Tensor
     accept: Tensor
     mode: Any
     t_next: Tensor

@@ -3,10 +3,10 @@
 A *stepper* is a scheme bound to a flow on an interval [a, b] without knots. All its tensors have batch dimensions in
 front; times and step lengths have shape (*batch, 1) in float64, and h = 0 marks a sample that waits.
 
-1. ``start(t, x)`` is the mode (a NamedTuple of tensors (*batch, n), or ()) in which every sample begins;
-2. ``attempt(t, h, x, mode, tolerance)`` tries a step of every sample, without gradients, and returns an ``Attempt``;
-3. ``forget(mode)`` is the mode for a step other than the one asked for to end at a switch;
-4. ``advance(t, length, x, mode)`` repeats an accepted attempt differentiably: state and segment.
+1. ``start(t, x)`` is the mode (a NamedTuple of tensors (*batch, n)) in which every sample begins;
+2. ``attempt(t, h, x, mode, tolerance)`` tries a step of every sample, without gradients, and returns an ``Attempt``,
+   which may end before t + h, at a switch;
+3. ``advance(t, attempt.segment.span, attempt.theta, x, attempt.taken)`` takes an accepted step again, differentiably.
 """
 
 from __future__ import annotations
@@ -34,18 +34,15 @@ class Tolerance(NamedTuple):
 class Attempt(NamedTuple):
     """One tried step of every sample.
 
-    ``x`` the state at t + ``length``; ``ratio`` (*batch, 1) the error in units of the tolerance, accepted up to 1;
-    ``taken`` the mode of the step, for ``advance``, and ``mode`` the one after it; ``again`` (*batch, 1) the step to
-    try instead, with ``again_mode``, because a switch was located at its end (NaN where not); ``segment`` the way.
+    ``x`` the state at the end, which is at ``theta`` (*batch, 1) of the ``segment``; ``ratio`` (*batch, 1) the error in
+    units of the tolerance, accepted up to 1; ``taken`` the mode of the step, ``mode`` the one after it.
     """
 
     x: Tensor
-    length: Tensor
+    theta: Tensor
     ratio: Tensor
     taken: Any
     mode: Any
-    again: Tensor
-    again_mode: Any
     segment: Segment
 
 
@@ -58,6 +55,4 @@ class Stepper(Protocol):
 
     def attempt(self, t: Tensor, h: Tensor, x: Tensor, mode: Any, tolerance: Tolerance | None) -> Attempt: ...
 
-    def forget(self, mode: Any) -> Any: ...
-
-    def advance(self, t: Tensor, length: Tensor, x: Tensor, mode: Any) -> tuple[Tensor, Segment]: ...
+    def advance(self, t: Tensor, span: Tensor, theta: Tensor, x: Tensor, mode: Any) -> tuple[Tensor, Segment]: ...

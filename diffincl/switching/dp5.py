@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from ..fields import FieldFunction, Pieces, ResNetField
 from ..inclusion import Inclusion
 from .attempt import Attempt, Tolerance
-from .modes import TOGETHER, Bounds, Mode, Segment, after_switching, bounds_of, first_switches, mode_at, snapped
+from .modes import SLACK, Bounds, Mode, Segment, after_switching, bounds_of, first_switch, mode_at, snapped
 from .polynomials import evaluate
 
 __all__ = ["SwitchingDP5"]
@@ -31,14 +31,11 @@ P = ((1, -8048581381 / 2820520608, 8663915743 / 2820520608, -12715105075 / 11282
      (0, -282668133 / 205662961, 2019193451 / 616988883, -1453857185 / 822651844),
      (0, 40617522 / 29380423, -110615467 / 29380423, 69997945 / 29380423))
 
-# A located hit may be off by this share of the tolerance, and a free coordinate may dip below its bound by that share.
-HIT_SHARE, DIP_SHARE = 0.1, 0.01
+# A free coordinate may dip below its bound by this share of the tolerance without a hit.
+DIP_SHARE = 0.01
 
 # The part of (step)·(defect of the dense output in the middle) that counts as error of the dense output.
 DEFECT_SHARE = 0.2
-
-# The tolerance, in units of eps, to which hits are located when the steps are fixed.
-FIXED = 1e4
 
 
 @dataclass(frozen=True)
@@ -46,10 +43,11 @@ class SwitchingDP5:
     """Dormand–Prince 5(4) between located switches: order 5 through contact with orthant and box, step by sample.
 
     Every sample has its own time, step and active set. In a step the resting coordinates are held; the dense output of
-    the *unmasked* −F gives their multiplier without further evaluations. When along the step a free coordinate leaves
-    the box, a multiplier changes sign or a hidden unit changes state, the step is repeated up to there, the coordinate
-    is put exactly on its bound, and the sample goes on in its new piece. The error estimate is that of the unmasked
-    field.
+    the *unmasked* −F gives their multiplier without further evaluations. Where along the step a free coordinate leaves
+    the box, a multiplier changes sign or a hidden unit changes state, the step ends, the coordinate is put exactly on
+    its bound, and the sample goes on in its new piece. Errors are those of the unmasked field, at the end of the step
+    and of the dense output: one more evaluation in the middle checks its derivative, without which a switch that the
+    dense output misplaces would go unnoticed.
 
     Parameters
     ----------
@@ -89,14 +87,6 @@ class SwitchingDP5:
         return _DP5(F, bounds_of(flow.g, x, self.name), pieces)
 
 
-class _Step(NamedTuple):
-    """A step before its end is put on the bounds: the stages, the end, the way."""
-
-    V: list[Tensor]
-    end: Tensor
-    h: Tensor
-
-
 class _DP5:
     """SwitchingDP5 on an interval without knots."""
 
@@ -117,40 +107,31 @@ class _DP5:
             units = self.pieces.preactivation(t, x) > 0
         return mode_at(x, self._velocity(t, x, units), self.bounds, units)
 
-    def _step(self, t: Tensor, h: Tensor, x: Tensor, mode: Mode) -> _Step:
-        """The stages of a step with the resting coordinates held, and where it ends."""
-        h_, free = h.to(x), mode.free.to(x)
-        V = [mode.v]
-        for c, row in zip(C[1:], A[1:], strict=True):
+    def _segment(self, t: Tensor, h: Tensor, x: Tensor, mode: Mode) -> tuple[Segment, Tensor, Tensor]:
+        """The dense output of a step with the resting coordinates held, −F at its end, and the error of its end."""
+        h_, free, V = h.to(x), mode.free.to(x), [mode.v]
+        for c, row in zip((*C[1:], 1), (*A[1:], B), strict=True):
             V.append(self._velocity(t + c * h, x + h_ * free * _combine(row, V), mode.units))
-        return _Step(V, x + h_ * free * _combine(B, V), h_)
-
-    def _land(self, t: Tensor, x: Tensor, step: _Step, mode: Mode) -> tuple[Tensor, Tensor, Segment]:
-        """The end put on the bounds, the velocity there, and the way."""
-        x_next = snapped(mode, mode.due, step.end, self.bounds)
-        V = [*step.V, self._velocity(t, x_next, mode.units)]
         slopes = torch.stack([_combine([row[k] for row in P], V) for k in range(4)], -2)
-        ways = torch.cat([x.unsqueeze(-2), (step.h * mode.free).unsqueeze(-2) * slopes], -2)
-        rates = slopes * torch.arange(1.0, 5.0, dtype=x.dtype, device=x.device).unsqueeze(-1)
-        return x_next, V[-1], Segment(step.h.double(), ways, rates, ~mode.free)
+        X = torch.cat([x.unsqueeze(-2), (h_ * free).unsqueeze(-2) * slopes], -2)
+        degrees = torch.arange(1.0, 5.0, dtype=x.dtype, device=x.device).unsqueeze(-1)
+        return Segment(h, X, slopes * degrees, ~mode.free), V[-1], h_ * _combine(E, V)
 
     def attempt(self, t: Tensor, h: Tensor, x: Tensor, mode: Mode, tolerance: Tolerance | None) -> Attempt:
-        """A step with the present mode; a switch inside it asks for a shorter one."""
-        step = self._step(t, h, x, mode)
-        tiny = FIXED * torch.finfo(x.dtype).eps
-        scale = (tolerance or Tolerance(tiny, tiny)).scale(x, step.end)
-        mode = mode._replace(due=mode.due & ~self._astray(step.end, mode, scale))
-        x_next, v, segment = self._land(t + h, x, step, mode)
-        error = torch.maximum(_combine(E, [*step.V, v]).abs(), DEFECT_SHARE * self._defect(t, h, segment, mode).abs())
-        ratio = (step.h * error / scale).amax(-1, keepdim=True)
+        """A step in the present mode, up to the first switch in it."""
+        segment, v, error = self._segment(t, h, x, mode)
+        scale = torch.ones_like(x) if tolerance is None else tolerance.scale(x, segment.X.sum(-2))
+        error = torch.maximum(error.abs(), DEFECT_SHARE * h.to(x) * self._defect(t, h, segment, mode).abs())
+        ratio = (error / scale).amax(-1, keepdim=True)
         if tolerance is None:
             ratio = torch.where(ratio.isfinite(), 0.0, ratio)
-        theta = first_switches(t, mode, segment, self.bounds, self.pieces, DIP_SHARE * scale)
-        first = theta.amin(-1, keepdim=True)
-        again = torch.where((ratio <= 1) & (first <= 1), first * h, torch.nan)
-        due = (theta <= first + TOGETHER) | (mode.due & (first >= 1 - TOGETHER))
-        after = after_switching(mode, mode.due, x_next, v, self.bounds)
-        return Attempt(x_next, h, ratio, mode, after, again, mode._replace(due=due), segment)
+        dip = DIP_SHARE * scale if tolerance else SLACK * torch.finfo(x.dtype).eps * (1 + x.abs())
+        x_next, theta, taken = first_switch(t, mode, segment, self.bounds, self.pieces, dip)
+        if bool(taken.due.any()):
+            v_switch = self._velocity(t + theta * h, x_next, mode.units)
+            v = torch.where(taken.due.any(-1, keepdim=True), v_switch, v)
+        after = after_switching(taken, x_next, v, self.bounds, segment, dip)
+        return Attempt(x_next, theta, ratio, taken, after, segment)
 
     def _defect(self, t: Tensor, h: Tensor, segment: Segment, mode: Mode) -> Tensor:
         """How far the derivative of the dense output is from −F at the middle of the step."""
@@ -158,21 +139,10 @@ class _DP5:
         v = self._velocity(t + 0.5 * h, segment.state(half), mode.units)
         return v - evaluate(segment.V, half.to(v), dim=-2)
 
-    def _astray(self, end: Tensor, mode: Mode, scale: Tensor) -> Tensor:
-        """Coordinates that are due to arrive but are not at a bound: they go on as if they were not due."""
-        gap = torch.minimum((end - self.bounds.lower).abs(), (end - self.bounds.upper).abs())
-        astray = mode.free & (gap > HIT_SHARE * scale)
-        return torch.nn.functional.pad(astray, (0, mode.units.shape[-1]))
-
-    def forget(self, mode: Mode) -> Mode:
-        """The mode without what is due, for a step that ends elsewhere."""
-        return mode._replace(due=torch.zeros_like(mode.due))
-
-    def advance(self, t: Tensor, length: Tensor, x: Tensor, mode: Mode) -> tuple[Tensor, Segment]:
+    def advance(self, t: Tensor, span: Tensor, theta: Tensor, x: Tensor, mode: Mode) -> tuple[Tensor, Segment]:
         """An accepted step again, for its derivatives."""
-        mode = mode._replace(v=self._velocity(t, x, mode.units))
-        x_next, _, segment = self._land(t + length, x, self._step(t, length, x, mode), mode)
-        return x_next, segment
+        segment, _, _ = self._segment(t, span, x, mode._replace(v=self._velocity(t, x, mode.units)))
+        return snapped(mode, segment.state(theta), self.bounds), segment
 
 
 def _combine(weights: tuple[float, ...] | list[float], V: list[Tensor]) -> Tensor:

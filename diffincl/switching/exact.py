@@ -11,7 +11,7 @@ from torch import Tensor
 from ..fields import FieldFunction, Pieces, ResNetField
 from ..inclusion import Inclusion
 from .attempt import Attempt, Tolerance
-from .modes import TOGETHER, Bounds, Mode, Segment, after_switching, bounds_of, first_switches, mode_at, snapped
+from .modes import SLACK, Bounds, Mode, Segment, after_switching, bounds_of, first_switch, mode_at, snapped
 from .polynomials import evaluate
 
 __all__ = ["ExactFlow"]
@@ -89,22 +89,14 @@ class _Exact:
         speed = self.speed.reshape(*self.speed.shape, *[1] * (h.ndim - self.speed.ndim))
         span = torch.minimum(h, 1 / speed)
         segment = self._series(t, span, x, mode)
-        theta = first_switches(t, mode, segment, self.bounds, self.pieces)
-        first = theta.amin(-1, keepdim=True)
-        switching = (theta <= first + TOGETHER) & theta.isfinite()
-        end = first.clamp(max=1.0)
-        x_next = snapped(mode, switching, segment.state(end), self.bounds)
-        v = evaluate(segment.V, end.to(x), dim=-2)
-        after = after_switching(mode, switching, x_next, v, self.bounds)
+        slack = SLACK * torch.finfo(x.dtype).eps * (1 + x.abs())
+        x_next, theta, taken = first_switch(t, mode, segment, self.bounds, self.pieces, slack)
+        v = evaluate(segment.V, theta.to(x), dim=-2)
         ratio = torch.where(x_next.isfinite().all(-1, keepdim=True), 0.0, torch.nan).to(x)
-        never = torch.full_like(h, torch.nan)
-        return Attempt(x_next, end * span, ratio, mode._replace(due=switching), after, never, mode, segment)
+        after = after_switching(taken, x_next, v, self.bounds, segment, slack)
+        return Attempt(x_next, theta, ratio, taken, after, segment)
 
-    def forget(self, mode: Mode) -> Mode:
-        """The mode as it is: a step may end anywhere."""
-        return mode
-
-    def advance(self, t: Tensor, length: Tensor, x: Tensor, mode: Mode) -> tuple[Tensor, Segment]:
-        """An accepted step again, for its derivatives; ``mode.due`` says what switches at its end."""
-        segment = self._series(t, length, x, mode)
-        return snapped(mode, mode.due, segment.X.sum(-2), self.bounds), segment
+    def advance(self, t: Tensor, span: Tensor, theta: Tensor, x: Tensor, mode: Mode) -> tuple[Tensor, Segment]:
+        """An accepted step again, for its derivatives."""
+        segment = self._series(t, span, x, mode)
+        return snapped(mode, segment.state(theta), self.bounds), segment

@@ -13,8 +13,8 @@ from torch import Tensor
 
 __all__ = ["evaluate", "first_negative"]
 
-# Bisections of a bracket: to the last bit of a float64 θ in [0, 1]. Intervals shorter than SHORTEST count as points.
-BISECTIONS, SHORTEST = 54, 2.0**-44
+# Halvings of a bracket that reach the last bit of a float64 θ in [0, 1]. Intervals shorter than SHORTEST are points.
+HALVINGS, SHORTEST = 54, 2.0**-44
 
 
 def evaluate(coefficients: Tensor, theta: Tensor, dim: int = -1) -> Tensor:
@@ -40,7 +40,7 @@ def first_negative(q: Tensor, slack: Tensor) -> Tensor:
     -----
     The Bernstein coefficients of q on an interval bound it from both sides, so an interval is passed only when q is
     certainly at least −slack there, and a dip between two sample points cannot be missed. An interval that is not
-    certain is halved; one on which q falls monotonically to below −slack holds the root, which is then bisected.
+    certain is halved; one on which q falls monotonically to below −slack holds one root.
     """
     theta = torch.full_like(slack, torch.inf)
     suspect = (_bernstein(q).amin(-1) < -slack).nonzero().squeeze(-1)
@@ -64,17 +64,24 @@ def _search(q: Tensor, slack: Tensor) -> Tensor:
         a[walking] = torch.where(passed, a_ + w_, a_)
         w[walking] = torch.where(passed, torch.minimum(2 * w_, 1 - a[walking]), torch.where(found, w_, w_ / 2))
         walking = walking[~found & (a[walking] < 1)]
-    return torch.where(bracketed, _bisect(q, a, w), torch.inf)
+    return torch.where(bracketed, _root(q, a, w), torch.inf)
 
 
-def _bisect(q: Tensor, a: Tensor, w: Tensor) -> Tensor:
-    """Where q, falling on [a, a + w], becomes negative (a if it is so already)."""
-    left, right = a, a + w
-    for _ in range(BISECTIONS):
-        middle = (left + right) / 2
-        negative = evaluate(q, middle) < 0
-        left, right = torch.where(negative, left, middle), torch.where(negative, middle, right)
-    return torch.where(evaluate(q, a) < 0, a, right)
+def _root(q: Tensor, a: Tensor, w: Tensor) -> Tensor:
+    """Where q, falling on [a, a + w], becomes negative (a if it is so already): Newton, bisected where it leaves the
+    bracket."""
+    slope = q[..., 1:] * torch.arange(1, q.shape[-1], dtype=q.dtype, device=q.device)
+    left, right, theta = a, a + w, a + w / 2
+    for _ in range(HALVINGS):
+        value = evaluate(q, theta)
+        left, right = torch.where(value < 0, left, theta), torch.where(value < 0, theta, right)
+        newton = theta - value / evaluate(slope, theta)
+        following = torch.where((newton >= left) & (newton <= right), newton, (left + right) / 2)
+        done = bool(((following - theta).abs() <= 2.0**-52).all())
+        theta = following
+        if done:
+            break
+    return torch.where(evaluate(q, a) < 0, a, theta)
 
 
 def _shift(q: Tensor, a: Tensor, w: Tensor) -> Tensor:
