@@ -104,13 +104,13 @@ class Box(ConvexSet):
 
     def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bound in the dtype of ``x``."""
-        return torch.as_tensor(self.lower).to(x), torch.as_tensor(self.upper).to(x)
+        return parameter("lower", self.lower).to(x), parameter("upper", self.upper).to(x)
 
     def project(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """min(max(x, lower), upper)."""
         lower, upper = like(self.lower, x), like(self.upper, x)
         if isinstance(lower, Tensor) or isinstance(upper, Tensor):
-            lower, upper = torch.as_tensor(lower).to(x), torch.as_tensor(upper).to(x)
+            lower, upper = self.bounds(x)
         return torch.clamp(x, lower, upper)  # type: ignore[arg-type]
 
     def normal_distance(self, x: Tensor, v: Tensor, t: Time = 0.0) -> Tensor:

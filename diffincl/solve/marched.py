@@ -31,6 +31,7 @@ def solve_marched(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme | Sw
                          f"possible inside torch.func transforms and torch.compile. Take Fixed steps of ProxHeun or "
                          f"ARS222 there.")
     control = _control(scheme, steps)
+    _require_resolvable(control, x0)
     F, g = WatchedField(x0), WatchedProx(flow.g)
     march = March(flow, _binder(flow, scheme, F, g), F, _intervals(flow, layout, steps), _saves(layout), x0, control,
                   dense=not hasattr(scheme, "embedded"))
@@ -92,6 +93,14 @@ def _control(scheme: Scheme | SwitchingDP5 | ExactFlow, steps: Fixed | Adaptive 
                          f"SwitchingDP5(); got {scheme}. Take Fixed steps with it.")
     assert isinstance(steps, Adaptive)
     return steps
+
+
+def _require_resolvable(control: Adaptive | None, x0: Tensor) -> None:
+    unit = torch.finfo(x0.dtype).eps
+    if control is not None and max(control.rtol, control.atol) < 4 * unit:
+        raise ValueError(f"rtol = {control.rtol:g} and atol = {control.atol:g} are below the rounding of x0 in "
+                         f"{str(x0.dtype).removeprefix('torch.')}; one of them must be at least {4 * unit:.1e}. Raise "
+                         f"it, or solve in float64: x0.double().")
 
 
 def _binder(flow: Inclusion, scheme: Scheme | SwitchingDP5 | ExactFlow, F: WatchedField, g: WatchedProx
