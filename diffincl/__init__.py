@@ -8,7 +8,27 @@ from . import bounds, nn, norms, rates
 from .bounds import compare
 from .curves import PiecewiseConstant, PiecewiseLinear
 from .fields import ResNetDField, ResNetField, ResNetSField
-from .functions import L1, L2, Ball, Box, ConvexSet, HalfSpace, Orthant, ProxFunction, Simplex, Whole
+from .functions import (
+    L1,
+    L2,
+    Affine,
+    Ball,
+    Box,
+    ConvexSet,
+    CustomProx,
+    ElasticNet,
+    GroupL2,
+    HalfSpace,
+    Moving,
+    Orthant,
+    OutsideBall,
+    Polyhedron,
+    Product,
+    ProxFunction,
+    Simplex,
+    TotalVariation,
+    Whole,
+)
 from .inclusion import Inclusion
 from .schemes import ForwardEuler, ImplicitEuler, ProxHeun
 from .solution import Solution, SolveError
@@ -22,17 +42,25 @@ __version__ = "0.1.0"
 __all__ = [
     "L1",
     "L2",
+    "Affine",
     "Ball",
     "Box",
     "ConvexSet",
+    "CustomProx",
+    "ElasticNet",
     "Fixed",
     "ForwardEuler",
+    "GroupL2",
     "HalfSpace",
     "ImplicitEuler",
     "Inclusion",
+    "Moving",
     "Orthant",
+    "OutsideBall",
     "PiecewiseConstant",
     "PiecewiseLinear",
+    "Polyhedron",
+    "Product",
     "ProxFunction",
     "ProxHeun",
     "ResNetDField",
@@ -41,6 +69,7 @@ __all__ = [
     "Simplex",
     "Solution",
     "SolveError",
+    "TotalVariation",
     "Whole",
     "bounds",
     "check",
