@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.linalg import solve_triangular, vector_norm
 
+from .. import _check
 from .decision import decide
 
 __all__ = ["nearest"]
@@ -31,6 +32,8 @@ def nearest(x: Tensor, G: Tensor, h: Tensor) -> Tensor:
         return x
     for _ in range(2):  # seen from far away the first answer is off by rounding of ``x``; the second look is from near
         rows = decide(partial(active_rows, G), x, h.expand(*x.shape[:-1], len(G)))
+        if _check.concrete(rows) and bool((rows == EMPTY).all()):
+            break  # all samples are in the set
         x = solve_on(rows, x, G, h)
     return x
 
@@ -84,7 +87,7 @@ class _Search:
         n, m = len(x), min(G.shape)
         self.G, self.x, self.u, self.h = G, x, x, h.clone()
         self.rows = torch.full((n, m), EMPTY, device=x.device)
-        self.Q, self.R = factor(x.new_zeros(n, m, G.shape[1]), self.rows >= 0)
+        self.Q, self.R = x.new_zeros(n, G.shape[1], m), torch.eye(m).to(x).repeat(n, 1, 1)
         self.multipliers, self.multiplier = x.new_zeros(n, m), x.new_zeros(n)
         self.entering = torch.full((n,), EMPTY, device=x.device)
 
@@ -96,7 +99,7 @@ class _Search:
     def choose(self) -> None:
         """Where no row is on its way in, take the one violated most, beyond rounding."""
         violation = self.u @ self.G.mT - self.h
-        size = vector_norm(self.x, dim=-1, keepdim=True) + vector_norm(self.u, dim=-1, keepdim=True) + self.h.abs()
+        size = self.x.abs().amax(-1, keepdim=True) + self.u.abs().amax(-1, keepdim=True) + self.h.abs()
         violation = torch.where(violation > 16 * EPS * size, violation, -torch.inf)
         held = torch.where(self.rows >= 0, self.rows, len(self.G))
         violation = torch.nn.functional.pad(violation, (0, 1)).scatter(-1, held, -torch.inf)[:, :-1]
@@ -166,7 +169,7 @@ class _Search:
         for this sample; else the sample fails."""
         i = who.nonzero()[:, 0]
         row = self.entering[i]
-        size = 1 + vector_norm(self.u[i], dim=-1) + self.h[i, row].abs()
+        size = 1 + self.u[i].abs().amax(-1) + self.h[i, row].abs()
         self.h[i, row] = torch.inf
         failed = i[gap[i] > FEASIBLE * size]
         self.entering[i] = EMPTY

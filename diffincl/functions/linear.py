@@ -145,7 +145,7 @@ class Polyhedron(ConvexSet):
         _require_dimension(x, self.G.shape[1], "G")
         G, h = self._on(x)
         slack = max(1e-9, 64 * torch.finfo(x.dtype).eps) * (1 + vector_norm(x.double(), dim=-1, keepdim=True))
-        cone = torch.where(h - x.double() @ G.mT <= slack, 0.0, torch.inf)
+        cone = torch.where(h - x.double() @ G.mT <= slack, 0.0, torch.inf).double()
         return vector_norm(nearest(v.double(), G, cone), dim=-1).to(x.dtype)
 
     def _on(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,22 +168,40 @@ def _unit_rows(matrix: str, G: Tensor, vector: str, h: Tensor) -> tuple[Tensor, 
     safe = torch.where(largest > 0, largest, 1.0)
     length = vector_norm(rows / safe.unsqueeze(-1), dim=-1)
     unit = torch.where(length > 0, length, 1.0)
-    return rows / safe.unsqueeze(-1) / unit.unsqueeze(-1), _check.finite(f"{vector} for rows of length 1",
-                                                                         offsets / safe / unit), length * largest
+    level = offsets / safe / unit
+    if bool(torch.isinf(level).any()):
+        i = _check.first(torch.isinf(level))[0]
+        raise ValueError(f"row {i} of {matrix} is too short beside {vector}[{i}] = {float(h[i]):g}: scaled to length 1 "
+                         f"it overflows. Make the row zero, or scale it up.")
+    return rows / safe.unsqueeze(-1) / unit.unsqueeze(-1), level, length * largest
 
 
 def _contradiction(G: Tensor, h: Tensor) -> Tensor:
-    """Rows of which no point satisfies all, by a certificate y >= 0, Gᵀy = 0, h·y < 0; none if there is a point."""
+    """Rows of which no point satisfies all; none if there is a point. Offsets of one order of magnitude after another
+    are looked at, so that a large one does not hide a contradiction between small ones."""
+    orders: list[tuple[float, float]] = []  # smallest and largest of each
+    for size in sorted(set(h.abs().tolist()) - {0.0}):
+        if orders and size <= 1e3 * orders[-1][0]:
+            orders[-1] = (orders[-1][0], size)
+        else:
+            orders.append((size, size))
+    for _, largest in orders:
+        rows = (h.abs() <= largest).nonzero()[:, 0]
+        against = rows[_certificate(G[rows], h[rows] / largest)]
+        if len(against):
+            return against
+    return torch.zeros(0, dtype=torch.int64)
+
+
+def _certificate(G: Tensor, h: Tensor) -> Tensor:
+    """Rows with a certificate y > 0, Gᵀy = 0, h·y < 0 that no point satisfies them; none if none is found."""
     from scipy.optimize import linprog  # slow to import, and needed for polyhedra only
 
-    none = torch.zeros(0, dtype=torch.int64)
     k, d = G.shape
-    scale = float(h.abs().max()) if k else 0.0
-    if scale == 0.0:
-        return none  # 0 satisfies them
     # Least s with G u − s <= h; its multipliers y have Σy = 1, Gᵀy = 0 and s = −h·y.
-    least = linprog([0.0] * d + [1.0], A_ub=torch.cat([G, -torch.ones(k, 1).double()], 1).numpy(),
-                    b_ub=(h / scale).numpy(), bounds=[(None, None)] * d + [(0, None)])
+    least = linprog([0.0] * d + [1.0], A_ub=torch.cat([G, -torch.ones(k, 1).double()], 1).numpy(), b_ub=h.numpy(),
+                    bounds=[(None, None)] * d + [(0, None)], options={"primal_feasibility_tolerance": 1e-10})
+    none = torch.zeros(0, dtype=torch.int64)
     if least.status != 0 or least.fun <= 0.0:
         return none
     rows = (torch.as_tensor(-least.ineqlin.marginals) > 1e-9).nonzero()[:, 0]
@@ -193,7 +211,7 @@ def _contradiction(G: Tensor, h: Tensor) -> Tensor:
     target[-1] = 1.0
     y = torch.linalg.lstsq(system, target.unsqueeze(-1), driver="gelsd").solution[:, 0]
     proven = bool((y > 0).all()) and float((system @ y - target).abs().max()) < EMPTY
-    return rows if proven and -float(h[rows] @ y) > EMPTY * scale else none
+    return rows if proven and -float(h[rows] @ y) > EMPTY else none
 
 
 def _require_dimension(x: Tensor, d: int, matrix: str) -> None:

@@ -62,7 +62,7 @@ class TotalVariation(ProxFunction):
         jump = x.diff(dim=-1)
         flat = jump.abs() <= max(1e-9, 64 * torch.finfo(x.dtype).eps) * (1 + vector_norm(x, dim=-1, keepdim=True))
         fixed = torch.where(flat, 0.0, self.weight * jump.sign())
-        bound = torch.where(flat, self.weight, 0.0).to(x)
+        bound = self.weight * flat.to(x)
         return vector_norm(_denoise(_less_pull(v, fixed), bound), dim=-1)
 
 
