@@ -10,7 +10,7 @@ from .curves import PiecewiseConstant, PiecewiseLinear
 from .fields import ResNetDField, ResNetField, ResNetSField
 from .functions import L1, L2, Ball, Box, ConvexSet, HalfSpace, Orthant, ProxFunction, Simplex, Whole
 from .inclusion import Inclusion
-from .schemes import ForwardEuler, ImplicitEuler, ProxHeun
+from .schemes import ARS222, ForwardEuler, ImplicitEuler, ProxHeun, SemiImplicitEuler, Trapezoid
 from .solution import Solution, SolveError
 from .solve import solve
 from .statements import STATEMENTS as statements
@@ -20,6 +20,7 @@ from .steps import Fixed
 __version__ = "0.1.0"
 
 __all__ = [
+    "ARS222",
     "L1",
     "L2",
     "Ball",
@@ -38,9 +39,11 @@ __all__ = [
     "ResNetDField",
     "ResNetField",
     "ResNetSField",
+    "SemiImplicitEuler",
     "Simplex",
     "Solution",
     "SolveError",
+    "Trapezoid",
     "Whole",
     "bounds",
     "check",

@@ -15,11 +15,19 @@ __all__: list[str] = []
 
 
 _is_functorch_wrapped = getattr(torch._C, "_functorch").is_functorch_wrapped_tensor  # noqa: B009
+_unwrapped = getattr(torch._C._functorch, "get_unwrapped")  # noqa: B009
 
 
 def concrete(x: Tensor) -> bool:
     """Whether the values of ``x`` can be read: not inside torch.compile or a torch.func transform."""
     return not torch.compiler.is_compiling() and not _is_functorch_wrapped(x)
+
+
+def nowhere(mask: Tensor) -> bool:
+    """Whether no entry is true, in any sample of a surrounding vmap; False while torch.compile cannot know."""
+    while _is_functorch_wrapped(mask):
+        mask = _unwrapped(mask)
+    return not torch.compiler.is_compiling() and not bool(mask.any())
 
 
 def describe(x: Tensor) -> str:
