@@ -30,7 +30,7 @@ from .functions import (
     Whole,
 )
 from .inclusion import Inclusion
-from .schemes import ForwardEuler, ImplicitEuler, ProxHeun
+from .schemes import ARS222, ForwardEuler, ImplicitEuler, ProxHeun, SemiImplicitEuler, Trapezoid
 from .solution import Solution, SolveError, Switches
 from .solve import solve
 from .statements import STATEMENTS as statements
@@ -41,6 +41,7 @@ from .switching import ExactFlow, SwitchingDP5
 __version__ = "0.1.0"
 
 __all__ = [
+    "ARS222",
     "L1",
     "L2",
     "Adaptive",
@@ -69,12 +70,14 @@ __all__ = [
     "ResNetDField",
     "ResNetField",
     "ResNetSField",
+    "SemiImplicitEuler",
     "Simplex",
     "Solution",
     "SolveError",
     "Switches",
     "SwitchingDP5",
     "TotalVariation",
+    "Trapezoid",
     "Whole",
     "bounds",
     "check",

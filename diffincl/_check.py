@@ -14,12 +14,20 @@ from torch import Tensor
 __all__: list[str] = []
 
 
-_is_functorch_wrapped = getattr(torch._C, "_functorch").is_functorch_wrapped_tensor  # noqa: B009
+_functorch = getattr(torch._C, "_functorch")  # noqa: B009
+_is_functorch_wrapped, _unwrapped = _functorch.is_functorch_wrapped_tensor, _functorch.get_unwrapped
 
 
 def concrete(x: Tensor) -> bool:
     """Whether the values of ``x`` can be read: not inside torch.compile or a torch.func transform."""
     return not torch.compiler.is_compiling() and not _is_functorch_wrapped(x)
+
+
+def nowhere(mask: Tensor) -> bool:
+    """Whether no entry is true, in any sample of a surrounding vmap; False while torch.compile cannot know."""
+    while _is_functorch_wrapped(mask):
+        mask = _unwrapped(mask)
+    return not torch.compiler.is_compiling() and not bool(mask.any())
 
 
 def describe(x: Tensor) -> str:

@@ -56,7 +56,10 @@ FUNCTIONS = {
 SCHEMES = {
     "ForwardEuler": di.ForwardEuler(),
     "ProxHeun": di.ProxHeun(),
+    "ARS222": di.ARS222(),
     "ImplicitEuler": di.ImplicitEuler(),
+    "Trapezoid": di.Trapezoid(),
+    "SemiImplicitEuler": di.SemiImplicitEuler(),
 }
 
-EXPLICIT = ("ForwardEuler", "ProxHeun")
+EXPLICIT = ("ForwardEuler", "ProxHeun", "ARS222")  # no inner iteration

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from .. import norms, rates
-from ..fields import ResNetDField
+from ..fields import ResNetDField, Weights
 from ..inclusion import Inclusion
-from ..schemes import ForwardEuler, Scheme, StepConstants
+from ..schemes import ForwardEuler, ProxHeun, Scheme, StepConstants
 from ..steps import Fixed, plan
 from .pieces import (
     GROWTH,
@@ -124,15 +124,22 @@ def waiting(pieces: Pieces, x0: Tensor) -> Tensor:
 
 def _step_constants(pieces: Pieces, rate: str, drift: Tensor) -> list[StepConstants]:
     """The constants of every step, for the scheme's own bound."""
-    transposed = [torch.tensor(False) if w is None else rates.transposed(w) for w in (pieces.left, pieces.right)]
-    euler, euler_next = (_euler_factor(pieces, end, transposed[side], rate) for side, end in ((0, 0), (1, 2)))
-    return [StepConstants(h, euler[k], euler_next[k], pieces.rate[k, ..., 2], drift[k, ..., 0], drift[k, ..., 2])
-            for k, h in enumerate(pieces.h.tolist())]
+    def transposed(w: Weights | None) -> Tensor:
+        return torch.tensor(False) if w is None else rates.transposed(w)
+
+    left, right = transposed(pieces.left), transposed(pieces.right)
+    start = _euler_factor(pieces, pieces.lipschitz[..., 0], pieces.rate[..., 0], left, rate)
+    end = _euler_factor(pieces, pieces.lipschitz[..., 2], pieces.rate[..., 2], right, rate)
+    # Control points enclose what they control.
+    L, mu, most = (values.amax(-1) for values in (pieces.lipschitz, pieces.rate, drift))
+    inside = _euler_factor(pieces, L, mu, left & right, rate)
+    return [StepConstants(h, start[k], end[k], inside[k], L[k], pieces.rate[k, ..., 2], drift[k, ..., 0],
+                          drift[k, ..., 2], most[k]) for k, h in enumerate(pieces.h.tolist())]
 
 
-def _euler_factor(pieces: Pieces, end: int, transposed: Tensor, rate: str) -> Tensor:
-    """Lipschitz factors (K, *weights) of x − hF(t, x) at one end of every step: D1, and D4 and D3 where allowed."""
-    hL, hmu = pieces.weighted(pieces.lipschitz[..., end]), pieces.weighted(pieces.rate[..., end])
+def _euler_factor(pieces: Pieces, lipschitz: Tensor, one_sided: Tensor, transposed: Tensor, rate: str) -> Tensor:
+    """Lipschitz factors (K, *weights) of x − hF(t, x) from L and μ of F(t, ·): D1, and D4 and D3 where allowed."""
+    hL, hmu = pieces.weighted(lipschitz), pieces.weighted(one_sided)
     if rate == "global":
         return 1 + hL
     room = 1 + 8 * norms.UNIT
@@ -145,4 +152,4 @@ def _euler_factor(pieces: Pieces, end: int, transposed: Tensor, rate: str) -> Te
 def _label(scheme: Scheme, rate: str) -> str:
     if isinstance(scheme, ForwardEuler):
         return "D1" if rate == "global" else "least of D1, D3, D4"
-    return "D7" if scheme.order == 2 else "D4"
+    return "D7" if isinstance(scheme, ProxHeun) else f"D4 for {type(scheme).__name__}"

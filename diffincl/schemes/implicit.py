@@ -1,22 +1,19 @@
-"""Backward Euler and the semismooth Newton iteration inside it."""
+"""Implicit in F: the step is the root of an equation, found by the iteration in ``newton``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.linalg import vector_norm
 
 from .. import _check
 from ..fields import FieldFunction
 from ..functions import ProxFunction
 from .base import StepConstants
+from .newton import differentiated, implicit_step, jacobian, require_precision
 
-__all__ = ["ImplicitEuler"]
+__all__ = ["ImplicitEuler", "SemiImplicitEuler", "Trapezoid"]
 
 
 @dataclass(frozen=True)
@@ -27,10 +24,10 @@ class ImplicitEuler:
     ----------
     tol : float
         A sample has converged when the residual |u − prox_h(x − hF(t + h, u))| or two Newton steps in a row are at most
-        tol·(1 + |u|) entry by entry (of a stiff F the first cannot be small: rounding of u is multiplied by hL); None
-        takes 256 rounding units of the dtype.
+        tol·(1 + |u|) entry by entry, or when the residual is no larger than its own rounding (of a stiff F it cannot
+        be small: rounding of u is multiplied by hL); None takes 256 rounding units of the dtype.
     max_iter : int
-        Newton iterations before a sample counts as failed.
+        Newton iterations before a sample counts as failed; most steps take fewer than ten.
 
     Raises
     ------
@@ -41,11 +38,11 @@ class ImplicitEuler:
     -----
     With Γ(u) = u − x + hF(t + h, u) the step solves 0 ∈ Γ(u) + h∂g(u), that is, for every γ > 0,
     u = prox_{γh}(u − γΓ(u)). Semismooth Newton runs on this residual with γ = 1/‖Γ'(u)‖, which keeps it from saturating
-    where hL is large, with a backtracking line search per sample; where the Newton direction does not reduce it, the
-    iteration falls back to the forward–backward step u − residual. A sample that has not converged after ``max_iter``
-    iterations fails, and its value is never kept; that can happen for very stiff F with kinks. The result is
-    differentiated implicitly (one linear solve, first derivatives only), not through the iterations. F must act on each
-    sample of the batch alone; g.prox must take a step of shape (*batch, 1).
+    where hL is large. Where it cycles between the pieces of a kinky F, the sample goes through shorter steps sh,
+    0 < s < 1, each started from the root of the one before: for monotone F the root is a continuous function of s, and
+    near a root Newton arrives. A sample that has not converged after ``max_iter`` iterations fails, and its value is
+    never kept. The result is differentiated implicitly (one linear solve, first derivatives only), not through the
+    iterations. F must act on each sample of the batch alone; g.prox must take a step of shape (*batch, 1).
 
     Examples
     --------
@@ -60,123 +57,182 @@ class ImplicitEuler:
     """
 
     tol: float | None = None
-    max_iter: int = 50
-    order: ClassVar[int] = 1
-    prox_fraction: ClassVar[float] = 1.0
-    failure: ClassVar[str] = ("the inner Newton iteration of ImplicitEuler did not converge; take smaller "
+    max_iter: int = 1000
+    order = 1
+    prox_fraction = 1.0
+    failure = ("the inner Newton iteration of ImplicitEuler did not converge; take smaller "
                               "steps, raise max_iter, or use float64")
 
     def __post_init__(self) -> None:
-        if self.tol is not None:
-            _check.number("tol", self.tol, above=0.0)
-        _check.count("max_iter", self.max_iter)
+        _check_iteration(self.tol, self.max_iter)
 
     def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float,
              x: Tensor) -> tuple[Tensor, Tensor]:
         """One step; see the package for the contract."""
-        if torch.finfo(x.dtype).eps > torch.finfo(torch.float32).eps:
-            raise ValueError(f"ImplicitEuler needs float32 or float64; got x0 of dtype {x.dtype}. Convert it.")
-
-        def source(u: Tensor, x: Tensor) -> Tensor:
-            return x - h * F(t_next, u)
-
-        start, tol = x.detach(), self._tolerance(x)
-        with torch.no_grad():
-            u, converged = _newton(lambda u: u - source(u, start), lambda v, s: g.prox(v, s * h, t_next), start, tol,
-                                   self.max_iter)
-            u = torch.where(converged, u, start)
-            p = g.prox(source(u, start), h, t_next)
-            # u and p agree up to rounding, which hL multiplies in p: p lies in C; u where that matters.
-            x_next = torch.where(converged, torch.where((u - p).abs() <= tol * (1 + u.abs()), p, u), torch.nan)
-        r = u - g.prox(source(u, x), h, t_next)
-        if _differentiated(r):
-            # One Newton step with a frozen Jacobian has the derivative of the implicit function; that alone is taken.
-            step = _solve(_jacobian(lambda u: u - g.prox(source(u, start), h, t_next), u), r)
-            step = torch.where(converged & torch.isfinite(step).all(-1, keepdim=True), step, 0.0)
-            x_next = x_next - (step - step.detach())
-        return x_next, source(torch.where(converged, x_next, start), x)
+        require_precision("ImplicitEuler", x)
+        return implicit_step(lambda u, x: x - h * F(t_next, u), g, t_next, h, x, self.tol, self.max_iter)
 
     def bound(self, size: Tensor, c: StepConstants) -> Tensor:
         """(‖x‖ + h‖F(t + h, 0)‖)/(1 − hμ), infinite where hμ >= 1 (D4)."""
-        room = 1 - c.h * c.one_sided_next - 2.0**-50 * (1 + (c.h * c.one_sided_next).abs())  # less rounding
-        return torch.where(room > 0, (size + c.h * c.drift_next) / room, torch.inf)
-
-    def _tolerance(self, x: Tensor) -> float:
-        return 256 * torch.finfo(x.dtype).eps if self.tol is None else self.tol
+        return _resolvent(size + c.h * c.drift_next, c.h * c.one_sided_next)
 
 
-def _newton(Gamma: Callable[[Tensor], Tensor], prox: Callable[[Tensor, Tensor], Tensor], u: Tensor, tol: float,
-            max_iter: int) -> tuple[Tensor, Tensor]:
-    """Root of 0 ∈ Γ(u) + h∂g(u), each sample on its own; returns the root and which samples converged.
+@dataclass(frozen=True)
+class Trapezoid:
+    """Trapezoidal rule on F, the set implicit: x⁺ = prox_h(x − h((1 − θ)F(t, x) + θF(t + h, x⁺))).
 
-    ``prox(v, γ)`` is prox_{γh}(v).
+    Second order for θ = ½, through contact too (order 1 on curved sets and for g that is no indicator); ImplicitEuler
+    is θ = 1, whatever lies between trades accuracy for damping, at order 1.
+
+    Parameters
+    ----------
+    theta : float in [½, 1]
+        Weight of the new end of the step. Below ½ the linear test equation with large hL is unstable, so the scheme
+        would have the step limit that an implicit one is meant to remove.
+    tol, max_iter
+        As for ``ImplicitEuler``.
+
+    Raises
+    ------
+    ValueError
+        If ``theta`` lies outside [½, 1]; in ``step``, for a dtype coarser than float32.
+
+    Notes
+    -----
+    Factor (D4). Write w = x − (1 − θ)hF(t, x) = θx + (1 − θ)(x − hF(t, x)), so ‖Δw‖ <= (θ + (1 − θ)ρ)‖Δx‖ with ρ the
+    factor of x − hF(t, x); Δ is the difference of two trajectories. Since w − θhF(t + h, x⁺) − x⁺ ∈ h∂g(x⁺) and ∂g is
+    monotone, (Δw − θhΔF − Δx⁺)·Δx⁺ >= 0, so ‖Δx⁺‖² <= Δw·Δx⁺ + θhμ‖Δx⁺‖² and
+    ‖Δx⁺‖ <= (θ + (1 − θ)ρ)‖Δx‖/(1 − θhμ) where θhμ < 1. For θ = ½ and monotone F: ½(1 + ρ). Growth: the same against
+    the trajectory 0 of the field without its drift, which adds (1 − θ)h‖F(t, 0)‖ + θh‖F(t + h, 0)‖ to the numerator.
+
+    Examples
+    --------
+    >>> import torch, diffincl as di
+    >>> flow = di.Inclusion(lambda t, x: x, di.Whole())
+    >>> t = torch.linspace(0, 1, 101)
+    >>> di.solve(flow, torch.ones(1, dtype=torch.float64), t, scheme=Trapezoid()).x[-1] - torch.tensor(-1.0).exp()
+    tensor([-3.0656e-06], dtype=torch.float64)
+
+    References
+    ----------
+    Hairer, Wanner, "Solving Ordinary Differential Equations II", 1996, IV.3 (without g); theory D4, §6.
     """
 
-    def small(v: Tensor, u: Tensor) -> Tensor:
-        return (v.abs() <= tol * (1 + u.abs())).all(-1, keepdim=True)
+    theta: float = 0.5
+    tol: float | None = None
+    max_iter: int = 1000
+    prox_fraction = 1.0
+    failure = ("the inner Newton iteration of Trapezoid did not converge; take smaller "
+                              "steps, raise max_iter, or use float64")
 
-    one = torch.ones_like(u[..., :1])
-    converged = small(u - prox(u - Gamma(u), one), u)
-    before = torch.zeros_like(converged)  # whether the last step was a small Newton step
-    for _ in range(max_iter):
-        M = _jacobian(Gamma, u)
-        gamma = 1 / M.abs().sum(-1).amax(-1, keepdim=True).clamp_min(1)
+    def __post_init__(self) -> None:
+        if not 0.5 <= _check.number("theta", self.theta) <= 1:
+            raise ValueError(f"theta must lie in [0.5, 1]; got {self.theta:g}. Below 0.5 the step has a limit like "
+                             f"that of an explicit scheme, above 1 it extrapolates; ForwardEuler() is theta = 0.")
+        _check_iteration(self.tol, self.max_iter)
 
-        def G(u: Tensor, gamma: Tensor = gamma) -> Tensor:
-            return u - prox(u - gamma * Gamma(u), gamma)
+    @property
+    def order(self) -> int:
+        """2 for θ = ½, else 1."""
+        return 2 if self.theta == 0.5 else 1
 
-        r, P = G(u), _jacobian(lambda v, gamma=gamma: prox(v, gamma), u - gamma * Gamma(u))
-        if bool((converged | ~torch.isfinite(r).all(-1, keepdim=True)).all()):
-            break
-        identity = torch.eye(u.shape[-1], dtype=u.dtype, device=u.device)
-        direction = _solve(identity - P @ (identity - gamma.unsqueeze(-1) * M), r)
-        usable = torch.isfinite(direction).all(-1, keepdim=True)
-        tiny = usable & small(direction, u)
-        u_next = torch.where(tiny, u - direction, _search(G, u, r, torch.where(usable, direction, r)))
-        u = torch.where(converged, u, u_next)
-        converged = converged | (tiny & before) | small(u - prox(u - Gamma(u), one), u)
-        before = tiny
-    return u, converged
+    def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float,
+             x: Tensor) -> tuple[Tensor, Tensor]:
+        """One step; see the package for the contract."""
+        require_precision("Trapezoid", x)
+        theta, F0 = self.theta, F(t, x)
+        return implicit_step(lambda u, x: x - h * ((1 - theta) * F0 + theta * F(t_next, u)), g, t_next, h, x, self.tol,
+                             self.max_iter)
 
-
-def _search(G: Callable[[Tensor], Tensor], u: Tensor, r: Tensor, direction: Tensor) -> Tensor:
-    """Backtrack from a full step along −direction until the residual r = G(u) falls; else the step u − r."""
-    size, step = vector_norm(r, dim=-1, keepdim=True), torch.ones_like(r[..., :1])
-    best, best_r = u - direction, G(u - direction)
-    for _ in range(8):
-        worse = ~(vector_norm(best_r, dim=-1, keepdim=True) < (1 - 1e-4 * step) * size)
-        if not bool(worse.any()):
-            return best
-        step = torch.where(worse, step / 2, step)
-        best = torch.where(worse, u - step * direction, best)
-        best_r = torch.where(worse, G(best), best_r)
-    return torch.where(vector_norm(best_r, dim=-1, keepdim=True) < size, best, u - r)
+    def bound(self, size: Tensor, c: StepConstants) -> Tensor:
+        """((θ + (1 − θ)ρ)‖x‖ + h((1 − θ)‖F(t, 0)‖ + θ‖F(t + h, 0)‖))/(1 − θhμ), infinite where θhμ >= 1."""
+        theta = self.theta
+        explicit = (theta + (1 - theta) * c.euler) * size + (1 - theta) * c.h * c.drift
+        return _resolvent(explicit + theta * c.h * c.drift_next, theta * c.h * c.one_sided_next)
 
 
-def _differentiated(r: Tensor) -> bool:
-    """Whether somebody takes derivatives of ``r``: backward, forward or by a torch.func transform."""
-    return r.requires_grad or not _check.concrete(r) or forward_ad.unpack_dual(r).tangent is not None
+@dataclass(frozen=True)
+class SemiImplicitEuler:
+    """Backward Euler for F linearised at x: x⁺ = prox_h(x − h(F(t + h, x) + J(x⁺ − x))), J = ∂F/∂x(t + h, x).
+
+    Of a ReLU field J is A₂DA₁ with the activation pattern D of x: the pattern is frozen, the affine part implicit.
+    Stiff monotone F without a step limit, for one Jacobian and one affine problem a step (on the orthant or a box a
+    linear complementarity problem, which the iteration solves exactly).
+
+    Parameters
+    ----------
+    tol, max_iter
+        As for ``ImplicitEuler``.
+
+    Raises
+    ------
+    ValueError
+        In ``step``, for a dtype coarser than float32.
+
+    Notes
+    -----
+    The step jumps where the pattern changes, so it has no finite sensitivity factor, and ``bound`` returns infinity;
+    the constants of a step do not see the affine part at 0 either, so it returns infinity for growth as well. For
+    ResNet-S on the orthant growth is bounded all the same, for every h: with B_k = ‖b1‖, β_k = ‖(b2)₊‖ of step k,
+
+        ‖x_N‖ <= √(‖x_0‖² + ½ Σ h B_k²) + Σ h β_k.
+
+    Proof. On the orthant x⁺·(x⁺ − x + h(AᵀD(Ax⁺ + b1) − b2)) = 0, and −u(u + b) <= b²/4 for every unit of u = Ax⁺, so
+    with a = ‖x⁺‖: a(a − ‖x‖ − hβ) <= hB²/4. The left side grows in a where it is positive. At
+    a* = √(S + ½hB²) + R + hβ, with ‖x‖ <= √S + R, it is at least √(S + ½hB²)(√(S + ½hB²) − √S) >= hB²/4, so a <= a*; S
+    + ½hB² and R + hβ are the S and R of the next step. ImplicitEuler has the pattern of x⁺ and obeys it with (b1)₊ in
+    place of b1. Here (b1)₊ would be wrong: a unit that was active at x may have 0 < u < −b at x⁺.
+
+    Gradients are those of the step, J included; J of a ReLU field is locally constant in x but not in the weights.
+
+    Examples
+    --------
+    >>> import torch, diffincl as di
+    >>> one = torch.ones(1, dtype=torch.float64)
+    >>> flow = di.Inclusion(di.ResNetSField(1000 * one[None], 0 * one, 0 * one), di.Orthant())  # h‖A‖² = 1e6
+    >>> di.solve(flow, one, [0.0, 1.0], scheme=SemiImplicitEuler()).x[-1]
+    tensor([9.9999e-07], dtype=torch.float64)
+
+    References
+    ----------
+    Rosenbrock, "Some general implicit processes for the numerical solution of differential equations", 1963 (the form
+    without prox); theory §6.
+    """
+
+    tol: float | None = None
+    max_iter: int = 1000
+    order = 1
+    prox_fraction = 1.0
+    failure = ("the inner iteration of SemiImplicitEuler left a residual |u − prox_h(x − h(F + J(u − "
+                              "x)))| above its tolerance; take smaller steps, raise max_iter, or use float64")
+
+    def __post_init__(self) -> None:
+        _check_iteration(self.tol, self.max_iter)
+
+    def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float,
+             x: Tensor) -> tuple[Tensor, Tensor]:
+        """One step; see the package for the contract."""
+        require_precision("SemiImplicitEuler", x)
+        F0 = F(t_next, x)
+        J = jacobian(lambda x: F(t_next, x), x, differentiable=differentiated(F0))
+
+        def source(u: Tensor, x: Tensor) -> Tensor:
+            return x - h * (F0 + (J @ (u - x).unsqueeze(-1)).squeeze(-1))
+
+        return implicit_step(source, g, t_next, h, x, self.tol, self.max_iter)
+
+    def bound(self, size: Tensor, c: StepConstants) -> Tensor:
+        """Infinite: the step is not continuous; see the notes for the growth of ResNet-S."""
+        return torch.full_like(size + c.euler, torch.inf)
 
 
-def _jacobian(G: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
-    """∂G_i/∂u_j of every sample, shape (*batch, d, d); G acts on each sample alone."""
-
-    def summed(v: Tensor) -> Tensor:
-        return G(v).flatten(end_dim=-2).sum(0) if v.ndim > 1 else G(v)
-
-    if not _check.concrete(u):
-        return torch.movedim(torch.func.jacrev(summed)(u.detach()), 0, -2).detach()
-    # Plain autograd, with hooks of its own: inside a checkpointed segment torch.func is refused.
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(lambda v: v, lambda v: v):
-        v = u.detach().requires_grad_()
-        value = summed(v)
-        if not value.requires_grad:
-            return torch.zeros((*u.shape, u.shape[-1]), dtype=u.dtype, device=u.device)
-        rows = torch.autograd.grad(value, v, torch.eye(len(value), dtype=u.dtype, device=u.device),
-                                   is_grads_batched=True, materialize_grads=True)[0]
-    return torch.movedim(rows, 0, -2)
+def _check_iteration(tol: float | None, max_iter: int) -> None:
+    if tol is not None:
+        _check.number("tol", tol, above=0.0)
+    _check.count("max_iter", max_iter)
 
 
-def _solve(J: Tensor, r: Tensor) -> Tensor:
-    """J⁻¹ r, not finite where J is singular."""
-    return torch.linalg.solve_ex(J, r.unsqueeze(-1))[0].squeeze(-1)
+def _resolvent(size: Tensor, hmu: Tensor) -> Tensor:
+    """size/(1 − hμ), infinite where hμ >= 1, rounding included."""
+    room = 1 - hmu - 2.0**-50 * (1 + hmu.abs())
+    return torch.where(room > 0, size / room, torch.inf)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..fields import FieldFunction
 from ..functions import ProxFunction
-from ..schemes import Scheme
+from ..schemes import ARS222, Embedded, ProxHeun
 from ..switching import Attempt, Segment, Tolerance
 
 __all__ = ["EmbeddedStepper"]
@@ -29,7 +29,7 @@ class EmbeddedStepper:
     set cannot have come further than the tolerance (theory §6).
     """
 
-    def __init__(self, scheme: Scheme, F: FieldFunction, g: ProxFunction, moving: bool):
+    def __init__(self, scheme: ProxHeun | ARS222, F: FieldFunction, g: ProxFunction, moving: bool):
         self.scheme, self.F, self.g, self.moving = scheme, F, g, moving
         self.error_order = scheme.error_order
 
@@ -37,8 +37,9 @@ class EmbeddedStepper:
         """Whether a sample touches is not known yet."""
         return Contact(torch.zeros_like(t, dtype=torch.bool))
 
-    def attempt(self, t: Tensor, h: Tensor, x: Tensor, mode: Contact, tolerance: Tolerance) -> Attempt:
+    def attempt(self, t: Tensor, h: Tensor, x: Tensor, mode: Contact, tolerance: Tolerance | None) -> Attempt:
         """A step with its error estimate."""
+        assert tolerance is not None
         e = self.scheme.embedded(self.F, self.g, t.to(x), (t + h).to(x), h.to(x), x)
         error = e.error.abs()
         if self.moving:
@@ -54,7 +55,7 @@ class EmbeddedStepper:
         return e.x, _straight(span, x, e)
 
 
-def _straight(h: Tensor, x: Tensor, e: Any) -> Segment:
+def _straight(h: Tensor, x: Tensor, e: Embedded) -> Segment:
     """The line from x to the end of the step with the multiplier there."""
     multiplier = torch.where(h > 0, (e.z - e.x) / torch.where(h > 0, e.prox_step, 1.0).to(x), 0.0)
     return Segment(h, torch.stack([x, e.x - x], -2), multiplier.unsqueeze(-2), torch.ones_like(x, dtype=torch.bool))

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from .. import _check
+from ..functions import ConvexSet
 from ..inclusion import Inclusion
-from ..schemes import Scheme
+from ..schemes import ARS222, ProxHeun, Scheme
 from ..solution import FIELD_MISSHAPEN, OK, REASONS, Solution, Stats
 from ..steps import Adaptive, Fixed, Plan
 from ..switching import ExactFlow, Stepper, SwitchingDP5
@@ -30,11 +31,11 @@ def solve_marched(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme | Sw
         raise ValueError(f"{type(scheme).__name__} with steps per sample reads the values of the states, which is not "
                          f"possible inside torch.func transforms and torch.compile. Take Fixed steps of ProxHeun or "
                          f"ARS222 there.")
-    control = _control(scheme, steps)
+    control = _control(flow, scheme, steps)
     _require_resolvable(control, x0)
     F, g = WatchedField(x0), WatchedProx(flow.g)
     march = March(flow, _binder(flow, scheme, F, g), F, _intervals(flow, layout, steps), _saves(layout), x0, control,
-                  dense=not hasattr(scheme, "embedded"))
+                  dense=isinstance(scheme, SwitchingDP5 | ExactFlow))
     wanted, error = torch.is_grad_enabled() and _differentiated(flow, x0, layout), None
     try:
         march.run(wanted, progress)
@@ -80,7 +81,8 @@ def _again(steps: Fixed | Adaptive | None, span: float) -> Fixed | Adaptive | No
     return Fixed(steps.longest(span)) if isinstance(steps, Fixed) else steps
 
 
-def _control(scheme: Scheme | SwitchingDP5 | ExactFlow, steps: Fixed | Adaptive | None) -> Adaptive | None:
+def _control(flow: Inclusion, scheme: Scheme | SwitchingDP5 | ExactFlow, steps: Fixed | Adaptive | None
+             ) -> Adaptive | None:
     """The tolerances; None for fixed steps and for the exact flow."""
     if isinstance(scheme, ExactFlow):
         if steps is not None:
@@ -88,10 +90,13 @@ def _control(scheme: Scheme | SwitchingDP5 | ExactFlow, steps: Fixed | Adaptive 
         return None
     if isinstance(scheme, SwitchingDP5):
         return Adaptive() if steps is None else steps if isinstance(steps, Adaptive) else None
-    if not hasattr(scheme, "embedded"):
+    if not isinstance(scheme, ProxHeun | ARS222):
         raise ValueError(f"Adaptive steps need a scheme with an error estimate: ProxHeun(), ARS222() or "
                          f"SwitchingDP5(); got {scheme}. Take Fixed steps with it.")
     assert isinstance(steps, Adaptive)
+    if isinstance(scheme, ProxHeun) and not (isinstance(flow.g, ConvexSet) and flow.g.polyhedral):
+        raise ValueError(f"the error estimate of ProxHeun is blind on curved sets and on functions that are no "
+                         f"indicator of a polyhedron; got {flow.g}. Use ARS222() with Adaptive, or Fixed steps.")
     return steps
 
 
@@ -111,6 +116,7 @@ def _binder(flow: Inclusion, scheme: Scheme | SwitchingDP5 | ExactFlow, F: Watch
         F.F = flow.field.on(a, b)
         if isinstance(scheme, SwitchingDP5 | ExactFlow):
             return scheme.on(flow, a, b, F, x)
+        assert isinstance(scheme, ProxHeun | ARS222)
         return EmbeddedStepper(scheme, F, g, flow.g.moving)
 
     return bind

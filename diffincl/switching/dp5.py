@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -77,9 +76,9 @@ class SwitchingDP5:
     """
 
     kinks: bool = True
-    order: ClassVar[int] = 5
-    name: ClassVar[str] = "SwitchingDP5"
-    adaptive: ClassVar[bool] = True
+    order = 5
+    name = "SwitchingDP5"
+    adaptive = True
 
     def on(self, flow: Inclusion, a: float, b: float, F: FieldFunction, x: Tensor) -> _DP5:
         """The stepper on an interval [a, b] between two knots; ``F`` is called for every value of the field."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,8 +46,8 @@ class ExactFlow:
     theory §6, last paragraph.
     """
 
-    name: ClassVar[str] = "ExactFlow"
-    adaptive: ClassVar[bool] = False
+    name = "ExactFlow"
+    adaptive = False
 
     def on(self, flow: Inclusion, a: float, b: float, F: FieldFunction, x: Tensor) -> _Exact:
         """The stepper on an interval [a, b] between two knots; ``F`` is called for every value of the field."""
