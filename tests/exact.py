@@ -21,8 +21,8 @@ def skorokhod():
         low = max(0.0, math.sin(min(t, math.pi / 2)) - 0.5)
         return torch.tensor([0.5 - math.sin(t) + low], dtype=F64)
 
-    return (di.Inclusion(lambda t, x: torch.cos(t).expand_as(x), di.Orthant()), torch.tensor([0.5], dtype=F64), 3.0,
-            exact)
+    return (di.Inclusion(lambda t, x: torch.cos(t).expand_as(x), di.Orthant()), torch.tensor([0.5], dtype=F64),
+            math.pi, exact)
 
 
 def spiral():
@@ -117,7 +117,7 @@ class TwoBlockVariation(di.ProxFunction):
     def prox(self, x, h, t=0.0):
         a, b = x[:1], x[-1:]
         assert torch.equal(x, torch.cat([a.expand(self.m), b.expand(self.m)]))
-        move = torch.minimum((b - a).abs() / 2, torch.as_tensor(h / self.m).to(x)) * (b - a).sign()
+        move = torch.minimum((b - a).abs() / 2, torch.as_tensor(h / self.m, dtype=F64)) * (b - a).sign()
         return torch.cat([(a + move).expand(self.m), (b - move).expand(self.m)])
 
     def value(self, x, t=0.0):
@@ -154,7 +154,7 @@ def play():
             x = min(max(x, u - r), u + r)
         return torch.tensor([x], dtype=F64)
 
-    return di.Inclusion(lambda t, x: 0 * x, Shifted(di.Box(-r, r), lambda t: torch.sin(2 * t))), x0, 4.0, exact
+    return di.Inclusion(lambda t, x: 0 * x, Shifted(di.Box(-r, r), lambda t: torch.sin(2 * t))), x0, 1.25 * math.pi, exact
 
 
 def moving_half_space():
@@ -198,7 +198,7 @@ def moving_box():
         return torch.tensor([y + math.sin(t)], dtype=F64)
 
     C = Shifted(di.Box(0.0, 5.0), torch.sin)
-    return di.Inclusion(lambda t, x: x - torch.sin(t).to(x), C), torch.tensor([0.5], dtype=F64), 3.0, exact
+    return di.Inclusion(lambda t, x: x - torch.sin(t).to(x), C), torch.tensor([0.5], dtype=F64), math.pi, exact
 
 
 def shrinking_disk():

@@ -40,10 +40,13 @@ def implicit_step(source: Source, g: ProxFunction, t_next: Tensor, h: float | Te
         p = g.prox(source(u, start), h, t_next)
         # u and p agree up to rounding, which hL multiplies in p: p lies in C; u where that matters.
         x_next = torch.where(converged, torch.where((u - p).abs() <= tol * (1 + u.abs()), p, u), torch.nan)
+    u, x_next = u.detach(), x_next.detach()  # no_grad lets the tangents of forward differentiation pass
     r = u - g.prox(source(u, x), h, t_next)
     if differentiated(r):
         # One Newton step with a frozen Jacobian has the derivative of the implicit function; that alone is taken.
-        step = _solve(jacobian(lambda u: u - g.prox(source(u, start), h, t_next), u), r)
+        # By the inverse: the forward derivative of linalg.solve is wrong under vmap (torch 2).
+        inverse = torch.linalg.inv_ex(jacobian(lambda u: u - g.prox(source(u, start), h, t_next), u))[0]
+        step = (inverse @ r.unsqueeze(-1)).squeeze(-1)
         step = torch.where(converged & torch.isfinite(step).all(-1, keepdim=True), step, 0.0)
         x_next = x_next - (step - step.detach())
     return x_next, source(torch.where(converged, x_next, start), x)
