@@ -174,9 +174,10 @@ def test_a_stream_runs_around_the_ball():
 
 
 def test_at_the_centre_nothing_is_nearest():
-    x = torch.tensor([[1.0, 2.0], [1.0, 2.5]])
+    x = vector(1.0, 2.0, 1.0, 2.5).reshape(2, 2)
     u = di.OutsideBall(1.0, torch.tensor([1.0, 2.0])).prox(x, 1.0)
     assert u[0].isnan().all()
+    assert di.OutsideBall().prox(torch.zeros(1, 2), 1.0).isnan().all()
     assert u[1].tolist() == [1.0, 3.0]
 
 
@@ -184,6 +185,8 @@ def test_a_step_must_stay_within_the_reach():
     g, x = di.OutsideBall(1.0), vector(1.0, 0.0).expand(6, 2)
     z = torch.tensor([[0.5, 0.0], [0.001, 0.0], [0.0, 0.0], [-0.5, 0.0], [1.0, 1.5], [torch.nan, 0.0]], dtype=F64)
     assert g.within_reach(x, 0.0, z, 0.1).tolist() == [True, True, False, False, False, False]
+    assert not bool(g.within_reach(x[0], 0.0, vector(1.0, 1.0), 0.1))  # as far as the reach
+    assert not bool(g.within_reach(vector(0.5, 0.0), 0.0, vector(0.0, 0.0), 0.1))  # nearer, but nothing is nearest
     assert di.Ball().within_reach(x, 0.0, z, 0.1).tolist() == [True] * 6
     reason = g.refusal(x[3], 0.0, z[3], 0.1, 0.3)
     assert reason == ("the step of h = 0.3 leads 1.5 away from OutsideBall(radius=1.0, center=0.0), whose nearest "

@@ -11,6 +11,7 @@ from scipy.optimize import linprog, minimize, nnls
 from torch.linalg import vector_norm
 
 import diffincl as di
+from diffincl.functions.active import nearest
 
 F64 = torch.float64
 KINDS = ("any", "integers", "opposite and repeated", "multiples", "nearly parallel", "cone", "one dimension", "many")
@@ -78,17 +79,41 @@ def test_no_sample_fails_to_converge(kind):
         assert not bool(C.normal_distance(u, x - u).isnan().any())
 
 
-def test_a_tiny_row_is_refused_with_its_number():
-    with pytest.raises(ValueError, match=r"row 1 of G is too short beside h\[1\] = 4"):
-        di.Polyhedron(torch.tensor([[1.0, 0.0], [0.0, 1e-308]], dtype=F64), torch.tensor([0.0, 4.0], dtype=F64))
+def test_from_far_away_the_projection_lies_in_the_set():
+    for seed in range(20):
+        G, h = draw("many", seed)
+        C, x = di.Polyhedron(G, h), 1e9 * far_and_near(G.shape[1], seed=seed)
+        u = C.project(x)
+        assert bool(C.contains(u).all())
+        assert float(((u @ G.T - h) / vector_norm(G, dim=-1)).max()) < 1e-14 * (1 + float(u.abs().max()))
+
+
+@pytest.mark.parametrize("depth", [1e-13, 1e-10, 1e-6])
+def test_a_point_just_outside_is_moved(depth):
+    normal = torch.tensor([0.6, 0.8], dtype=F64)
+    C = di.Polyhedron(torch.stack([normal, -normal]), torch.tensor([1.0, 2.0], dtype=F64))
+    torch.testing.assert_close(C.project((1 + depth) * normal), normal, rtol=0, atol=4e-16)
+
+
+def test_rows_that_meet_far_away_have_a_solution():
+    C = di.Polyhedron(torch.tensor([[1.0, 0.0], [-1.0, -1e-10]], dtype=F64), torch.tensor([0.0, -1.0], dtype=F64))
+    u = C.project(torch.zeros(2, dtype=F64))
+    torch.testing.assert_close(u, torch.tensor([0.0, 1e10], dtype=F64), rtol=1e-5, atol=1e-5)
+    assert float(u[0]) < 1e-5
+
+
+def test_an_empty_set_has_no_projection():
+    """What the constructor refuses gives NaN, not a wrong point, in the search beneath it."""
+    G, h = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=F64), torch.tensor([0.0, -1.0], dtype=F64)
+    assert nearest(torch.zeros(3, 2, dtype=F64), G, h).isnan().all()
 
 
 def test_agreement_with_scipy():
     for seed in range(6):
         G, h = draw("any", seed)
         x = 3 * far_and_near(G.shape[1], n=1, seed=seed)[0].clamp(-2, 2)
-        found = minimize(lambda u, x=x: ((u - x.numpy())**2).sum(), np.zeros(len(x)), method="SLSQP", tol=1e-14,
-                         constraints={"type": "ineq", "fun": lambda u, G=G, h=h: h.numpy() - G.numpy() @ u})
+        rows = {"type": "ineq", "fun": lambda u, G=G, h=h: h.numpy() - G.numpy() @ u}
+        found = minimize(lambda u, x=x: ((u - x.numpy())**2).sum(), np.zeros(len(x)), tol=1e-14, constraints=rows)
         torch.testing.assert_close(di.Polyhedron(G, h).project(x), torch.as_tensor(found.x), rtol=0, atol=1e-6)
 
 
@@ -109,8 +134,7 @@ def test_distance_from_the_normal_cone_is_that_of_nonnegative_least_squares(kind
 
 @pytest.mark.parametrize("size", [1e-200, 1e-6, 1e6, 1e200])
 def test_the_length_of_the_rows_does_not_matter(size):
-    G, h = draw("any", 3)
-    x = far_and_near(G.shape[1])
+    (G, h), x = draw("any", 3), far_and_near(draw("any", 3)[0].shape[1])
     torch.testing.assert_close(di.Polyhedron(size * G, size * h).project(x), di.Polyhedron(G, h).project(x),
                                rtol=1e-12, atol=1e-12)
 
@@ -162,8 +186,7 @@ def test_nested_vmap_over_points_and_over_vectors_alone():
 def test_samples_that_are_not_finite_are_nan_alone():
     C = di.Polyhedron(*draw("any", 4))
     x = far_and_near(C.G.shape[1], n=4)
-    expected = C.project(x)
-    x[1, 0], x[2, 0] = torch.nan, torch.inf
+    expected, x[1, 0], x[2, 0] = C.project(x), torch.nan, torch.inf
     u = C.project(x)
     assert u.isnan().all(-1).tolist() == [False, True, True, False]
     assert torch.equal(u[[0, 3]], expected[[0, 3]])
@@ -229,6 +252,7 @@ EYE = torch.eye(2, dtype=F64)
     (lambda: di.Polyhedron(EYE[:1], torch.ones(1)).project(torch.ones(3)), "x must have last dimension 2, the columns"),
     (lambda: di.Affine(EYE[:1], torch.ones(1)).normal_distance(torch.ones(3), torch.ones(3)), "must have last dimens"),
     (lambda: di.Polyhedron(EYE.int(), torch.ones(2)), "G must have a real floating-point dtype"),
+    (lambda: di.Polyhedron(1e-308 * EYE, torch.tensor([0.0, 4.0])), r"row 1 of G is too short beside h\[1\] = 4"),
     (lambda: di.Polyhedron(EYE[0], torch.ones(2)), r"G must have shape \(k, d\)"),
     (lambda: di.Polyhedron(EYE, torch.ones(2).requires_grad_()), "h must not require gradients"),
     (lambda: di.Polyhedron(torch.stack([EYE[0], 0 * EYE[0]]), torch.tensor([1.0, -2.0])),

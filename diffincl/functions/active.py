@@ -44,11 +44,8 @@ def solve_on(rows: Tensor, x: Tensor, G: Tensor, h: Tensor) -> Tensor:
     listed = rows.clamp_min(0)
     A, b = G[listed] * used.unsqueeze(-1), torch.where(used, h.expand(*x.shape[:-1], len(G)).gather(-1, listed), 0.0)
     Q, R = factor(A, used)
-    u = x
-    for _ in range(2):  # the second pass removes the rounding that the size of ``x`` left in the rows
-        y = solve_triangular(R.mT, (A @ u.unsqueeze(-1)) - b.unsqueeze(-1), upper=False)
-        u = u - (Q @ y).squeeze(-1)
-    return torch.where((rows == FAILED).any(-1, keepdim=True), torch.nan, u)
+    y = solve_triangular(R.mT, (_times(A, x) - b).unsqueeze(-1), upper=False)
+    return torch.where((rows == FAILED).any(-1, keepdim=True), torch.nan, x - (Q @ y).squeeze(-1))
 
 
 def factor(A: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
