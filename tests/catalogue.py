@@ -27,6 +27,14 @@ FUNCTIONS = {
     "L1": di.L1(0.7),
     "L1 weights": di.L1(vector(0.0, 0.5, 2.0)),
     "L2": di.L2(0.8),
+    "leaky ReLU": di.activations.leaky_relu(vector(0.2, 0.5, 1.0)),
+    "tanh": di.activations.tanh(),
+    "softplus": di.activations.softplus(2.0),
+    "ELU": di.activations.elu(0.6),
+    "tanhshrink": di.activations.tanhshrink(),
+    "hard sigmoid": di.activations.hardsigmoid(),
+    "asinh": di.activations.from_callable(torch.asinh),
+    "Softmax": di.activations.Softmax(),
 }
 
 SCHEMES = {
