@@ -33,7 +33,7 @@ _LI2 = [b / math.factorial(2 * k + 3) for k, b in enumerate(_BERNOULLI)]
 def s_minus_tanh(s: Tensor) -> Tensor:
     """s − tanh s."""
     near = s.clamp(-1, 1)
-    series = near**3 * horner(_TANH, near * near) / near.cosh()
+    series = near**3 * horner(_TANH, near * near) / ((near.exp() + (-near).exp()) / 2)
     return torch.where(s.abs() < 1, series, s - s.tanh())
 
 
@@ -52,8 +52,17 @@ def s_minus_log1p(s: Tensor) -> Tensor:
 
 
 def softplus(s: Tensor) -> Tensor:
-    """ln(1 + e^s), in full accuracy (torch's softplus drops e^{−s} for s > 20)."""
-    return torch.logaddexp(s, torch.zeros_like(s))
+    """ln(1 + e^s), in full accuracy (torch's softplus drops e^{−s} for s > 20).
+
+    Two sides instead of |s|, here and below: the derivative at 0 is right.
+    """
+    return torch.where(s > 0, s + torch.log1p(torch.exp(-s.clamp_min(0))), torch.log1p(torch.exp(s.clamp_max(0))))
+
+
+def sigmoid(s: Tensor) -> Tensor:
+    """1/(1 + e^{−s}); unlike torch's, its last digit does not depend on the shape of ``s``."""
+    e = torch.exp(s.clamp_max(0))
+    return torch.where(s > 0, 1 / (1 + torch.exp(-s.clamp_min(0))), e / (1 + e))
 
 
 def dilogarithm(w: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as nnf
 
 from .. import _check
+from . import series
 from .root import Quadruple, attach, solve
 from .scalar import ScalarActivation
 from .series import dilogarithm, horner, s_minus_expm1, s_minus_log1p, s_minus_tanh
-from .series import softplus as accurate_softplus
 
 __all__ = ["arctan", "celu", "elu", "isru", "logsigmoid", "sigmoid", "softplus", "softsign", "symlog", "tanh",
            "tanhshrink"]
@@ -67,8 +67,9 @@ def sigmoid() -> ScalarActivation:
 
 
 def _sigmoid_parts(s: Tensor) -> Quadruple:
-    slope = s.sigmoid() * (-s).sigmoid()
-    return s.sigmoid(), s - s.sigmoid(), slope, 1 - slope
+    rho = series.sigmoid(s)
+    slope = rho * series.sigmoid(-s)
+    return rho, s - rho, slope, 1 - slope
 
 
 def _sigmoid_phi(y: Tensor) -> Tensor:
@@ -128,8 +129,7 @@ def _arctan(x: Tensor, scale: float) -> Tensor:
 def _arctan_parts(s: Tensor, scale: float) -> Quadruple:
     # s − arctan s = s³/3 − … cancels near 0 for scale 1; the rest (1 − scale)·arctan s does not.
     near = s.clamp(-0.5, 0.5)
-    series = near**3 * horner(_ATAN, near * near)
-    gap = torch.where(s.abs() < 0.5, series, s - s.atan())
+    gap = torch.where(s.abs() < 0.5, near**3 * horner(_ATAN, near * near), s - s.atan())
     size = torch.hypot(s, torch.ones_like(s))
     return (scale * s.atan(), gap + (1 - scale) * s.atan(), scale / size**2,
             (s / size) ** 2 + (1 - scale) / size**2)
@@ -196,7 +196,7 @@ def softplus(beta: float = 1.0) -> ScalarActivation:
 
 def _softplus_parts(s: Tensor, beta: float) -> Quadruple:
     z = beta * s
-    return accurate_softplus(z) / beta, -accurate_softplus(-z) / beta, z.sigmoid(), (-z).sigmoid()
+    return series.softplus(z) / beta, -series.softplus(-z) / beta, series.sigmoid(z), series.sigmoid(-z)
 
 
 def _softplus_phi(y: Tensor, beta: float) -> Tensor:
@@ -209,7 +209,7 @@ def logsigmoid() -> ScalarActivation:
 
 
 def _logsigmoid_parts(s: Tensor) -> Quadruple:
-    return -accurate_softplus(-s), accurate_softplus(s), (-s).sigmoid(), s.sigmoid()
+    return -series.softplus(-s), series.softplus(s), series.sigmoid(-s), series.sigmoid(s)
 
 
 def _logsigmoid_phi(y: Tensor) -> Tensor:
