@@ -26,8 +26,8 @@ SLACK = 4 * EPS
 TINY, LARGEST = torch.finfo(torch.float64).tiny, torch.finfo(torch.float64).max
 
 
-def solve(parts: Parts, x: Tensor, h: Tensor) -> Tensor:
-    """The s with ρ(s) + h(s − ρ(s)) = x, float64, without derivatives; h = 0 gives ρ⁻¹(x).
+def solve(parts: Parts, x: Tensor, h: Tensor, start: Tensor | None = None) -> Tensor:
+    """The s with ρ(s) + h(s − ρ(s)) = x, float64, without derivatives, from a guess ``start``; h = 0 gives ρ⁻¹(x).
 
     Newton in m = |s|, clamped to the bracket; where a step is not half as long as the one before, the geometric mean of
     the bracket is taken instead (its ends may differ by 16 orders of magnitude).
@@ -36,8 +36,8 @@ def solve(parts: Parts, x: Tensor, h: Tensor) -> Tensor:
     u = x - (1 - h) * parts(torch.zeros_like(x))[0]
     sign = torch.where(u < 0, -1.0, 1.0).to(u)
     lo, hi = u.abs() / h.clamp_min(1), (u.abs() / h.clamp(TINY, 1)).clamp_max(LARGEST)
-    m, last = torch.where(h < 1, lo, hi), torch.full_like(x, torch.inf)  # mostly T is concave for h < 1, else convex
-    done = u.isinf()
+    done, last = u.isinf(), torch.full_like(x, torch.inf)
+    m = torch.where(h < 1, lo, hi) if start is None else start.abs().clamp(lo, hi)  # mostly T is concave for h < 1
     m = torch.where(done, LARGEST, m)
     for _ in range(ITERATIONS):
         rho, gap, slope, rest = parts(sign * m)

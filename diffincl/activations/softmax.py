@@ -78,16 +78,17 @@ class Softmax(ProxFunction):
 def _levels(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     """s and b of the Notes for x <= 0, without derivatives."""
     b = torch.zeros_like(x[..., :1])
-    done = b > 0
+    s, done = solve(_parts, x + b, h), b > 0
     for _ in range(ITERATIONS):
-        s = solve(_parts, x + b, h)
-        y = torch.exp(s)
+        _, _, y, rest = _parts(s)
+        slope = y + h * rest
         excess = y.sum(-1, keepdim=True) - 1
-        step = excess / (y / (y - h * torch.expm1(s))).sum(-1, keepdim=True)
+        step = excess / (y / slope).sum(-1, keepdim=True)
         done = done | ~(excess > EPS * x.shape[-1]) | ~(step > EPS * b.abs())
-        b = torch.where(done, b, b - step)
         if _check.concrete(x) and bool(done.all()):
             break
+        b = torch.where(done, b, b - step)
+        s = torch.where(done, s, solve(_parts, x + b, h, start=s - step / slope))
     return s, b
 
 
