@@ -27,7 +27,7 @@ def from_callable(rho: Callable[[Tensor], Tensor], *, name: str = "",
     name : str, optional
         Shown in messages.
     domain : (float, float), optional
-        Closure of the range of ``rho``; default: its values at the largest float64 numbers.
+        Closure of the range of ``rho``; default: its values at ±∞, where NaN at the largest numbers.
 
     Raises
     ------
@@ -112,8 +112,9 @@ def _fault(name: str, a: Tensor, b: Tensor, ya: Tensor, yb: Tensor, slope: float
 
 
 def _range(rho: Callable[[Tensor], Tensor], name: str) -> tuple[float, float]:
-    """Values of ρ at the largest numbers, which must not lie inside those on the grid."""
-    ends = rho(torch.tensor([-LARGEST, LARGEST], dtype=torch.float64))
+    """Values of ρ at ±∞, or at the largest numbers; they must not lie inside those on the grid."""
+    largest = torch.tensor([-LARGEST, LARGEST], dtype=torch.float64)
+    ends = torch.where(rho(largest * torch.inf).isnan(), rho(largest), rho(largest * torch.inf))
     inner = rho(grid()[[0, -1]])
     if not bool((ends[0] <= inner[0]) & (ends[1] >= inner[1])):
         raise ValueError(f"the range of {name} cannot be read off its values {float(ends[0]):g} and "

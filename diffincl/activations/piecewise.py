@@ -74,7 +74,7 @@ def hardsigmoid() -> ScalarActivation:
 
 def _hardsigmoid_parts(s: Tensor) -> Quadruple:
     rho = ((s + 3) / 6).clamp(0, 1)
-    slope = torch.where(s.abs() < 3, 1 / 6, 0.0).to(s)
+    slope = (s.abs() < 3).to(s) / 6
     return rho, s - rho, slope, 1 - slope
 
 

@@ -46,7 +46,8 @@ class ScalarActivation(ProxFunction):
     Notes
     -----
     prox_h(x) is the y = ρ(s) with ρ(s) + h(s − ρ(s)) = x; h = 0 projects onto the domain. The equation is solved in
-    float64 whatever the dtype of ``x``, and differentiated implicitly, twice.
+    float64 whatever the dtype of ``x``, and differentiated implicitly, twice. Inside torch.func transforms and
+    torch.compile all of the allowed iterations are run, as no value can be looked at there.
 
     References
     ----------
