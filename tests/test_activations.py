@@ -257,6 +257,22 @@ def test_gradients_at_extreme_steps_and_saturation(name):
         torch.testing.assert_close(slope, d / (d + h * rest), rtol=1e-9, atol=1e-16)
 
 
+@SCALAR
+def test_gradients_at_step_0_are_those_of_the_projection(name):
+    g = ROWS[name][0]
+    x = torch.tensor([[-50.0, 50.0, 0.4, -0.15]], dtype=F64, requires_grad=True)
+    (slope,) = torch.autograd.grad(g.prox(x, torch.zeros(1, 1, dtype=F64)).sum(), x)
+    assert slope.tolist() == ((x >= g.lower) & (x <= g.upper)).double().tolist()
+
+
+def test_a_float32_state_at_the_end_of_the_domain_has_its_multiplier_as_a_normal():
+    """tanh(40) is 1 in float32, where ∂φ is empty: the state counts as known to four rounding units."""
+    x = torch.tensor([40.0, 5.0])
+    u = act.tanh().prox(x, 0.5)
+    assert float(act.tanh().normal_distance(u, (x - u) / 0.5)) < 1e-5
+    assert float(act.tanh().normal_distance(u, torch.zeros(2))) > 5
+
+
 @EVERY
 def test_transforms_agree(g):
     x, v = points(6, seed=8), points(6, seed=9)

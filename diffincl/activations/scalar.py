@@ -79,7 +79,7 @@ class ScalarActivation(ProxFunction):
 
     def _root(self, x: Tensor, h: Tensor) -> Tensor:
         """prox_h(x) in float64 by the equation in s; the h = 0 is kept out of its derivatives."""
-        positive = torch.where(h > 0, h, torch.where(h == 0, 1.0, torch.nan))
+        positive = torch.where(h == 0, 1.0, h)
         s = attach(self.parts, solve(self.parts, x, positive), x, positive)
         return torch.where((h == 0) | x.isinf(), x, self.parts(s)[0]).clamp(self.lower, self.upper)
 

@@ -26,7 +26,7 @@ _EXP = [1 / math.factorial(k + 2) for k in range(18)]
 # artanh z = z + z³ Σ z^{2k}/(2k + 3).
 _ARTANH = [1 / (2 * k + 3) for k in range(17)]
 # Li₂(1 − e^{−u}) = u − u²/4 + u³ Σ B_{2k+2} u^{2k}/(2k + 3)! with the Bernoulli numbers.
-_BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
+_BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
 _LI2 = [b / math.factorial(2 * k + 3) for k, b in enumerate(_BERNOULLI)]
 
 

@@ -54,7 +54,7 @@ class Softmax(ProxFunction):
         return with_value(y, torch.where(step == 1, torch.softmax(x, -1), y)) if isinstance(h, Tensor) else y
 
     def _root(self, x: Tensor, h: Tensor) -> Tensor:
-        h = torch.where(h > 0, h, torch.where(h == 0, 1.0, torch.nan))
+        h = torch.where(h == 0, 1.0, h)
         x = x - x.detach().amax(-1, keepdim=True)
         s, b = _levels(x.detach(), h.detach())
         if differentiated(x, h):
