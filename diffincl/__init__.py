@@ -4,7 +4,7 @@ A function g and a field F make an inclusion; a scheme makes one step; ``solve``
 reads an inclusion; a comparison reads a bound and solutions; a statement is a theorem that can be checked.
 """
 
-from . import bounds, nn, norms, rates
+from . import activations, bounds, nn, norms, rates
 from .bounds import compare
 from .curves import PiecewiseConstant, PiecewiseLinear
 from .fields import ResNetDField, ResNetField, ResNetSField
@@ -79,6 +79,7 @@ __all__ = [
     "TotalVariation",
     "Trapezoid",
     "Whole",
+    "activations",
     "bounds",
     "check",
     "compare",

@@ -51,6 +51,14 @@ FUNCTIONS = {
     "Product": di.Product(di.L1(0.5), di.Ball(0.5), sizes=(1, 2)),
     "OutsideBall": di.OutsideBall(1.2, vector(0.5, 0.5, 0.0)),
     "Moving OutsideBall": di.Moving(di.OutsideBall(), shift=lambda t: vector(0.5, -1.0, 0.3), scale=lambda t: 1.6),
+    "leaky ReLU": di.activations.leaky_relu(vector(0.2, 0.5, 1.0)),
+    "tanh": di.activations.tanh(),
+    "softplus": di.activations.softplus(2.0),
+    "ELU": di.activations.elu(0.6),
+    "tanhshrink": di.activations.tanhshrink(),
+    "hard sigmoid": di.activations.hardsigmoid(),
+    "asinh": di.activations.from_callable(torch.asinh),
+    "Softmax": di.activations.Softmax(),
 }
 
 SCHEMES = {

@@ -13,6 +13,7 @@ F64 = torch.float64
 EVERY = pytest.mark.parametrize("g", FUNCTIONS.values(), ids=FUNCTIONS)
 CONVEX = pytest.mark.parametrize("g", [g for g in FUNCTIONS.values() if g.convex],
                                  ids=[n for n, g in FUNCTIONS.items() if g.convex])
+ACTIVATIONS = [g for g in FUNCTIONS.values() if type(g).__module__.startswith("diffincl.activations")]
 SETS = pytest.mark.parametrize("g", [g for g in FUNCTIONS.values() if isinstance(g, di.ConvexSet)],
                                ids=[n for n, g in FUNCTIONS.items() if isinstance(g, di.ConvexSet)])
 
@@ -132,9 +133,13 @@ def test_the_multiplier_of_a_prox_is_normal(g):
     away = g.normal_distance(u, v)
     assert bool((away <= vector_norm(v - n, dim=-1) + 2e-6).all())  # n is one element of ∂g
     # The distance is that of the minimal element: u' = prox_ε(u + εv) moves away with that speed.
-    eps = 1e-7
-    speed = vector_norm(g.prox(u + eps * v, eps) - u, dim=-1) / eps
-    torch.testing.assert_close(away, speed, rtol=1e-4, atol=1e-5)
+    speed, slower = (vector_norm(g.prox(u + eps * v, eps) - u, dim=-1) / eps for eps in (1e-7, 2e-7))
+    # Where g curves so much that the step still matters (tanh near 1) the speed has not reached its limit.
+    reached = (speed - slower).abs() <= 2e-5 * speed + 2e-6
+    assert float(reached.double().mean()) > 0.4
+    assert bool(reached.all()) or g in ACTIVATIONS
+    torch.testing.assert_close(away[reached], speed[reached], rtol=1e-4, atol=1e-5)
+    assert bool((speed <= away * (1 + 1e-4) + 1e-5).all())  # and comes from below
 
 
 @EVERY
@@ -189,8 +194,8 @@ def test_only_coordinatewise_functions_say_so():
         if not g.coordinatewise and "radius 0" not in name and "TotalVariation" not in name:
             x, y = points(4000, seed=9), points(4000, seed=10)
             y = x + 0.1 * y
-            ratio = (g.prox(x, 0.5) - g.prox(y, 0.5)).abs().amax(-1) / (x - y).abs().amax(-1)
-            assert float(ratio.max()) > 1.0, name
+            ratio = torch.stack([(g.prox(x, h) - g.prox(y, h)).abs().amax(-1) for h in (0.01, 0.5)])
+            assert float((ratio / (x - y).abs().amax(-1)).max()) > 1.0, name
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-20, 1.0, 1e20, 1e30])
