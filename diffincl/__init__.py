@@ -10,6 +10,7 @@ from .curves import PiecewiseConstant, PiecewiseLinear
 from .fields import ResNetDField, ResNetField, ResNetSField
 from .functions import L1, L2, Ball, Box, ConvexSet, HalfSpace, Orthant, ProxFunction, Simplex, Whole
 from .inclusion import Inclusion
+from .penalty import Penalty
 from .schemes import ForwardEuler, ImplicitEuler, ProxHeun
 from .solution import Solution, SolveError
 from .solve import solve
@@ -31,6 +32,7 @@ __all__ = [
     "ImplicitEuler",
     "Inclusion",
     "Orthant",
+    "Penalty",
     "PiecewiseConstant",
     "PiecewiseLinear",
     "ProxFunction",

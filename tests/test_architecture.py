@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "diffincl"
-LAYERS = ("_check", "functions", "curves", "fields", "inclusion", "schemes", "steps", "solution", "solve", "norms",
-          "rates", "bounds", "statements", "nn", "data", "training", "plot", "storage", "experiment", "report", "cli",
-          "__main__")
+LAYERS = ("_check", "functions", "curves", "fields", "inclusion", "schemes", "penalty", "steps", "solution", "solve",
+          "norms", "rates", "bounds", "statements", "nn", "data", "training", "plot", "storage", "experiment", "report",
+          "cli", "__main__")
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
