@@ -30,6 +30,7 @@ from .functions import (
     Whole,
 )
 from .inclusion import Inclusion
+from .penalty import Penalty
 from .schemes import ARS222, ForwardEuler, ImplicitEuler, ProxHeun, SemiImplicitEuler, Trapezoid
 from .solution import Solution, SolveError, Switches
 from .solve import solve
@@ -61,6 +62,7 @@ __all__ = [
     "Moving",
     "Orthant",
     "OutsideBall",
+    "Penalty",
     "PiecewiseConstant",
     "PiecewiseLinear",
     "Polyhedron",

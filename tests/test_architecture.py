@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "diffincl"
-LAYERS = ("_check", "functions", "activations", "curves", "fields", "inclusion", "schemes", "switching", "penalty", "steps",
-          "solution", "solve", "norms", "rates", "bounds", "statements", "nn", "data", "training", "plot", "storage",
-          "experiment", "report", "cli", "__main__")
+LAYERS = ("_check", "functions", "activations", "curves", "fields", "inclusion", "schemes", "switching", "penalty",
+          "steps", "solution", "solve", "norms", "rates", "bounds", "statements", "nn", "data", "training", "plot",
+          "storage", "experiment", "report", "cli", "__main__")
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -1,0 +1,1 @@
+"""What accuracy.py measures: problems with known answers, diffincl, and its peers."""

@@ -1,0 +1,72 @@
+"""The right-hand side of the penalised ODE, as torchdiffeq calls it: counted, checked, restricted to a piece."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from ..fields import FieldFunction
+from ..inclusion import Inclusion
+
+__all__ = ["Stopped", "Velocity"]
+
+
+class Stopped(Exception):
+    """The integrator cannot go on from time ``t``, because of ``reason``, which names the remedy."""
+
+    def __init__(self, t: float, reason: str):
+        super().__init__(reason)
+        self.t, self.reason = t, reason
+
+
+class Velocity:
+    """s, x ↦ −F(t, x) − (x − prox_{λg}(x))/λ at t = origin + s, counted and checked.
+
+    Integrators run in the time s since the last stop, which float32 resolves at any t. torchdiffeq calls
+    ``callback_step`` before each step; ``reached`` and ``proposal`` are its start and its length.
+    """
+
+    def __init__(self, flow: Inclusion, lam: float, x0: Tensor):
+        self.flow, self.lam, self.dtype = flow, lam, x0.dtype
+        self.F: FieldFunction = flow.field
+        self.origin = self.end = self.reached = self.proposal = 0.0
+        self.evaluations = 0
+        self.last = x0
+
+    def restrict(self, a: float, b: float) -> None:
+        """From here on F is that of the piece [a, b]."""
+        self.F = self.flow.field.on(a, b)
+        self.origin, self.end, self.reached = a, b, a
+
+    def __call__(self, s: Tensor, x: Tensor) -> Tensor:
+        t = (self.origin + s.detach().double()).clamp_max(self.end)
+        self.evaluations += 1
+        F = self._checked(self.F(t, x.to(self.dtype)), x, t)
+        self.last = -F.to(x.dtype) - (x - self.flow.g.prox(x, self.lam, t)) / self.lam
+        return self.last
+
+    def _checked(self, value: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        if isinstance(value, Tensor) and value.shape == x.shape and value.dtype is self.dtype:
+            return value
+        got = _check.describe(value) if isinstance(value, Tensor) else repr(value)
+        raise ValueError(f"the field must return a tensor of shape {tuple(x.shape)} and dtype "
+                         f"{str(self.dtype).removeprefix('torch.')}, like x0; at t = {float(t):g} it returned {got}. "
+                         f"Return a tensor of the shape and dtype of x.")
+
+    def callback_step(self, s: Tensor, x: Tensor, length: Tensor) -> None:
+        """Note where torchdiffeq stands; its methods with fixed steps would go on with NaN."""
+        self.reached, self.proposal = self.origin + float(s), float(length)
+        if not bool(torch.isfinite(x.detach()).all()):
+            raise Stopped(self.reached, self.fault())
+
+    def fault(self, message: object = "") -> str:
+        """Why the integrator stopped, and what to do."""
+        bad = ~torch.isfinite(self.last.detach()).all(-1)
+        if bool(bad.any()):
+            return (f"F or the prox of g was not finite for sample {_check.first(bad) if bad.ndim else ()}, or the "
+                    f"states grew beyond the dtype; look at F near this time")
+        if not message:
+            return "the states grew beyond the dtype; take a smaller step or tolerance"
+        return (f"its integrator says '{message}'; take a larger lam or tolerances, a smaller step if steps are fixed, "
+                f"or float64")
