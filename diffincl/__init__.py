@@ -8,7 +8,27 @@ from . import bounds, nn, norms, rates
 from .bounds import compare
 from .curves import PiecewiseConstant, PiecewiseLinear
 from .fields import ResNetDField, ResNetField, ResNetSField
-from .functions import L1, L2, Ball, Box, ConvexSet, HalfSpace, Orthant, ProxFunction, Simplex, Whole
+from .functions import (
+    L1,
+    L2,
+    Affine,
+    Ball,
+    Box,
+    ConvexSet,
+    CustomProx,
+    ElasticNet,
+    GroupL2,
+    HalfSpace,
+    Moving,
+    Orthant,
+    OutsideBall,
+    Polyhedron,
+    Product,
+    ProxFunction,
+    Simplex,
+    TotalVariation,
+    Whole,
+)
 from .inclusion import Inclusion
 from .schemes import ForwardEuler, ImplicitEuler, ProxHeun
 from .solution import Solution, SolveError, Switches
@@ -24,18 +44,26 @@ __all__ = [
     "L1",
     "L2",
     "Adaptive",
+    "Affine",
     "Ball",
     "Box",
     "ConvexSet",
+    "CustomProx",
+    "ElasticNet",
     "ExactFlow",
     "Fixed",
     "ForwardEuler",
+    "GroupL2",
     "HalfSpace",
     "ImplicitEuler",
     "Inclusion",
+    "Moving",
     "Orthant",
+    "OutsideBall",
     "PiecewiseConstant",
     "PiecewiseLinear",
+    "Polyhedron",
+    "Product",
     "ProxFunction",
     "ProxHeun",
     "ResNetDField",
@@ -46,6 +74,7 @@ __all__ = [
     "SolveError",
     "Switches",
     "SwitchingDP5",
+    "TotalVariation",
     "Whole",
     "bounds",
     "check",

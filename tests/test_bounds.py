@@ -176,9 +176,7 @@ def made_negative():
 
 
 def not_convex():
-    from diffincl.statements.draws import Obstacle
-
-    return di.bounds.sensitivity(di.Inclusion(field("free"), Obstacle()), T01)
+    return di.bounds.sensitivity(di.Inclusion(field("free"), di.OutsideBall()), T01)
 
 
 @pytest.mark.parametrize(("call", "message"), [
@@ -200,7 +198,7 @@ def not_convex():
     (lambda: di.bounds.sensitivity(FLOW, [0.0, 2.0]), "t must stay where the weights are defined"),
     (lambda: di.bounds.sensitivity(FLOW, T01, rates="global"), "unexpected keyword argument 'rates'"),
     (made_negative, "A2 must be nonnegative entry by entry in ResNet-D"),
-    (not_convex, r"bounds need a convex g, whose normal cones are monotone; Obstacle"),
+    (not_convex, r"bounds need a convex g, whose normal cones are monotone; OutsideBall"),
 ])
 def test_bad_arguments(call, message):
     with pytest.raises((ValueError, TypeError), match=message):

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from torch.linalg import vector_norm
 
 import diffincl as di
-from diffincl.statements.draws import Obstacle
 
 F64 = torch.float64
 EVERY = pytest.mark.parametrize("g", FUNCTIONS.values(), ids=FUNCTIONS)
+CONVEX = pytest.mark.parametrize("g", [g for g in FUNCTIONS.values() if g.convex],
+                                 ids=[n for n, g in FUNCTIONS.items() if g.convex])
 SETS = pytest.mark.parametrize("g", [g for g in FUNCTIONS.values() if isinstance(g, di.ConvexSet)],
                                ids=[n for n, g in FUNCTIONS.items() if isinstance(g, di.ConvexSet)])
 
@@ -20,7 +21,7 @@ def points(n=200, seed=0, scale=2.0):
     return scale * torch.randn(n, D, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
-@EVERY
+@CONVEX
 @pytest.mark.parametrize("h", [0.3, 2.0])
 def test_firmly_nonexpansive(g, h):
     x, y = points(seed=0), points(seed=1)
@@ -28,7 +29,7 @@ def test_firmly_nonexpansive(g, h):
     assert bool((((u - v) ** 2).sum(-1) <= ((u - v) * (x - y)).sum(-1) + 1e-12).all())
 
 
-@EVERY
+@CONVEX
 @pytest.mark.parametrize("h", [0.3, 2.0])
 def test_variational_inequality(g, h):
     """u = prox_h(x) exactly when g(w) >= g(u) + (x − u)·(w − u)/h for all w; w runs through points of the domain."""
@@ -61,6 +62,31 @@ def test_batch_is_loop(g):
     each = torch.stack([g.normal_distance(a, b) for a, b in zip(x.reshape(-1, D), v.reshape(-1, D), strict=True)])
     torch.testing.assert_close(g.normal_distance(x, v).reshape(-1), each, rtol=1e-7, atol=1e-6)
     assert g.value(x).shape == g.normal_distance(x, v).shape == (2, 3, 4)
+
+
+@EVERY
+def test_every_sample_has_its_own_step(g):
+    """h of shape (*batch, 1) is the same as one float a sample; h = 0 gives the nearest point of the domain."""
+    x, h = points(12, seed=2).reshape(3, 4, D), torch.tensor([0.0, 1e-3, 0.4, 30.0], dtype=F64).repeat(3, 1)
+    each = torch.stack([g.prox(row, float(s)) for row, s in zip(x.reshape(-1, D), h.reshape(-1), strict=True)])
+    u = g.prox(x, h.unsqueeze(-1))
+    torch.testing.assert_close(u.reshape(-1, D), each, rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(u[:, 0], g.prox(x[:, 0], 1e-12), rtol=0, atol=1e-11)
+
+
+@EVERY
+def test_every_way_to_give_the_time(g):
+    x, t = points(12, seed=2).reshape(3, 4, D), torch.tensor([0.0, 0.25, 0.5, 1.0], dtype=F64).repeat(3, 1)
+    u = g.prox(x, 0.4, t.unsqueeze(-1))
+    for k in range(4):
+        torch.testing.assert_close(u[:, k], g.prox(x[:, k], 0.4, t[0, k]), rtol=1e-14, atol=1e-14)
+        assert torch.equal(g.prox(x[:, k], 0.4, t[0, k]), g.prox(x[:, k], 0.4, float(t[0, k])))
+    assert g.moving or torch.equal(u, g.prox(x, 0.4))
+
+
+@EVERY
+def test_the_whole_batch_may_be_empty(g):
+    assert g.prox(points(0), 0.4).shape == (0, D)
 
 
 @EVERY
@@ -159,7 +185,8 @@ def test_coordinatewise_means_each_coordinate_alone(name):
 def test_only_coordinatewise_functions_say_so():
     """In ℓ∞ a projection that mixes coordinates expands some pair: those functions must not claim every ℓp."""
     for name, g in FUNCTIONS.items():
-        if not g.coordinatewise and "radius 0" not in name:
+        # The prox of total variation keeps the order and commutes with constants: nonexpansive in ℓ∞ though it mixes.
+        if not g.coordinatewise and "radius 0" not in name and "TotalVariation" not in name:
             x, y = points(4000, seed=9), points(4000, seed=10)
             y = x + 0.1 * y
             ratio = (g.prox(x, 0.5) - g.prox(y, 0.5)).abs().amax(-1) / (x - y).abs().amax(-1)
@@ -200,7 +227,7 @@ def test_simplex_projection_satisfies_its_optimality_conditions(entries, total):
 
 def test_normal_cones_of_the_obstacle_are_not_monotone():
     x = torch.tensor([[0.6, 0.0], [-0.6, 0.0]], dtype=F64)
-    p = Obstacle().prox(x, 1.0)
+    p = di.OutsideBall().prox(x, 1.0)
     assert float((p[0] - p[1]).norm()) > float((x[0] - x[1]).norm())
 
 

@@ -95,11 +95,11 @@ def test_stays_in_the_domain_and_the_multiplier_is_normal(scheme, name):
     A, c = torch.randn(D, D, generator=gen, dtype=F64), torch.randn(D, generator=gen, dtype=F64)
     sol = di.solve(di.Inclusion(lambda t, x: x @ A.T + c, g), x0, torch.linspace(0, 1, 11), scheme=scheme)
     assert sol.success
-    assert bool(torch.isfinite(g.value(sol.x)).all())
-    if isinstance(g, di.ConvexSet):
-        assert bool(g.contains(sol.x).all())
-    assert float(torch.stack([g.normal_distance(x, n) for x, n in
-                              zip(sol.x[1:], sol.multiplier, strict=True)]).max()) < 1e-5
+    for t, x in zip(sol.t, sol.x, strict=True):
+        assert bool(torch.isfinite(g.value(x, t)).all())
+        assert not isinstance(g, di.ConvexSet) or bool(g.contains(x, t).all())
+    assert float(torch.stack([g.normal_distance(x, n, t) for t, x, n in
+                              zip(sol.t[1:], sol.x[1:], sol.multiplier, strict=True)]).max()) < 1e-5
 
 
 @EVERY

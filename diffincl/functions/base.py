@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
@@ -21,7 +24,10 @@ class ProxFunction:
     1. ``prox(x, h, t)`` returns the minimiser u of g(t, u) + ‖u − x‖²/(2h), shape and dtype of ``x``, for h >= 0, a
        float or a tensor (*batch, 1);
     2. ``value(x, t)`` returns g(t, x), shape (*batch,);
-    3. ``coordinatewise = True`` only if prox acts on each coordinate alone: then it is nonexpansive in every ℓp.
+    3. ``coordinatewise = True`` only if prox acts on each coordinate alone: then it is nonexpansive in every ℓp;
+    4. ``convex = False`` if g is only prox-regular, ``reach`` then the radius of the tube around its domain in which
+       the prox is unique; ``polyhedral = True`` only for a set that finitely many linear inequalities describe (schemes
+       reach order 2 through contact there), ``moving = True`` if g depends on t.
 
     Examples
     --------
@@ -36,6 +42,9 @@ class ProxFunction:
 
     coordinatewise = False
     convex = True  # statements that rest on the monotone normal cone ask for it
+    reach = math.inf
+    polyhedral = False
+    moving = False
 
     def prox(self, x: Tensor, h: float | Tensor, t: Time = 0.0) -> Tensor:
         """argmin over u of g(t, u) + ‖u − x‖²/(2h)."""
@@ -56,6 +65,38 @@ class ProxFunction:
         x64, v64 = x.double(), v.double()
         eps = 1e-6 * (1 + vector_norm(x64, dim=-1, keepdim=True)) / (1 + vector_norm(v64, dim=-1, keepdim=True))
         return (vector_norm(x64 - self.prox(x64 + eps * v64, eps, t), dim=-1) / eps[..., 0]).to(x.dtype)
+
+    def within_reach(self, x: Tensor, t: Time, z: Tensor, t_next: Time) -> Tensor:
+        """Whether the step from ``x`` in C(t) to ``z``, whose prox is taken at ``t_next``, stays in the tube of radius
+        ``reach``, (*batch,) bool: ‖z − x‖ and ‖z − prox z‖ are less than it. Always, where the reach is infinite."""
+        if math.isinf(self.reach):
+            return torch.ones(z.shape[:-1], dtype=torch.bool, device=z.device)
+        return torch.maximum(*self._lengths(x, z, t_next)) < self.reach
+
+    def refusal(self, x: Tensor, t: Time, z: Tensor, t_next: Time, h: float) -> str:
+        """Why the step of length ``h`` of one sample, from ``x`` (d,) to ``z`` (d,), was not taken, and the remedy."""
+        length = max((value for value in map(float, self._lengths(x, z, t_next)) if math.isfinite(value)), default=0.0)
+        if math.isinf(self.reach) or length == 0.0:
+            return "the prox of g returned a value that is not finite; check g.prox"
+        return (f"the step of h = {h:g} leads {length:.4g} away from {self}, whose nearest point is unique only within "
+                f"its reach {self.reach:g}; take h below {h * self.reach / length:.4g}")
+
+    def _lengths(self, x: Tensor, z: Tensor, t_next: Time) -> tuple[Tensor, Tensor]:
+        """How far the step goes and how far it ends from its prox."""
+        return vector_norm(z - x, dim=-1), vector_norm(z - self.prox(z, 1.0, t_next), dim=-1)
+
+    def __repr__(self) -> str:
+        """The class (of a private one its public base) and its parameters; tensors of more than 16 entries by shape."""
+        name = next(c.__name__ for c in type(self).__mro__ if not c.__name__.startswith("_"))
+        fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        return f"{name}({', '.join(f'{f.name}={_words(getattr(self, f.name))}' for f in fields)})"
+
+
+def _words(value: object) -> str:
+    """A parameter for people."""
+    if isinstance(value, Tensor):
+        return str(value.tolist()) if value.numel() <= 16 else f"<tensor {tuple(value.shape)}>"
+    return getattr(value, "__qualname__", repr(value))
 
 
 class ConvexSet(ProxFunction):

@@ -14,11 +14,12 @@ from .base import ConvexSet, Time, like, parameter
 __all__ = ["Box", "Orthant", "Whole"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Whole(ConvexSet):
     """The whole space: no constraint, so the inclusion is the ODE x' = −F."""
 
     coordinatewise = True
+    polyhedral = True
 
     def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bound in the dtype of ``x``."""
@@ -33,7 +34,7 @@ class Whole(ConvexSet):
         return vector_norm(v, dim=-1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Orthant(ConvexSet):
     """The nonnegative orthant {x : x_i >= 0}; its projection is ReLU.
 
@@ -45,6 +46,7 @@ class Orthant(ConvexSet):
     """
 
     coordinatewise = True
+    polyhedral = True
 
     def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bound in the dtype of ``x``."""
@@ -63,7 +65,7 @@ class Orthant(ConvexSet):
         return vector_norm(torch.where(x > 0, v, torch.relu(v)), dim=-1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Box(ConvexSet):
     """The box {x : lower <= x <= upper}.
 
@@ -86,6 +88,7 @@ class Box(ConvexSet):
     lower: float | Tensor
     upper: float | Tensor
     coordinatewise = True
+    polyhedral = True
 
     def __post_init__(self) -> None:
         for name, bound, side in (("lower", self.lower, torch.inf), ("upper", self.upper, -torch.inf)):
@@ -110,7 +113,7 @@ class Box(ConvexSet):
         """min(max(x, lower), upper)."""
         lower, upper = like(self.lower, x), like(self.upper, x)
         if isinstance(lower, Tensor) or isinstance(upper, Tensor):
-            lower, upper = torch.as_tensor(lower).to(x), torch.as_tensor(upper).to(x)
+            lower, upper = (torch.as_tensor(bound, dtype=x.dtype, device=x.device) for bound in (lower, upper))
         return torch.clamp(x, lower, upper)  # type: ignore[arg-type]
 
     def normal_distance(self, x: Tensor, v: Tensor, t: Time = 0.0) -> Tensor:

@@ -14,7 +14,7 @@ from .base import ConvexSet, Time, like, parameter
 __all__ = ["Ball", "HalfSpace", "Simplex"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ball(ConvexSet):
     """The Euclidean ball {x : ‖x − center‖ <= radius}.
 
@@ -59,7 +59,7 @@ class Ball(ConvexSet):
         return vector_norm(torch.where(norm >= self.radius * (1 - slack), v - outward, v), dim=-1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class HalfSpace(ConvexSet):
     """The half space {x : normal·x <= offset}.
 
@@ -77,6 +77,7 @@ class HalfSpace(ConvexSet):
 
     normal: Tensor
     offset: float
+    polyhedral = True
 
     def __post_init__(self) -> None:
         _check.finite("normal", _check.tensor("normal", self.normal))
@@ -84,15 +85,15 @@ class HalfSpace(ConvexSet):
             raise ValueError(f"normal must be a nonzero vector of shape (d,); got {_check.describe(self.normal)}.")
         object.__setattr__(self, "offset", _check.number("offset", self.offset))
 
-    def _unit(self, x: Tensor) -> tuple[Tensor, float]:
-        """The unit normal and the plane's distance from 0, computed in float64, the first in the dtype of ``x``."""
+    def _unit(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The unit normal and the plane's distance from 0, computed in float64, in the dtype of ``x``."""
         if x.shape[-1] != len(self.normal):
             raise ValueError(f"x must have last dimension {len(self.normal)}, that of the normal; got "
                              f"{_check.describe(x)}.")
-        normal = self.normal.detach().double()
-        largest = normal.abs().max()
+        normal = self.normal.double()
+        largest = normal.detach().abs().max()
         size = vector_norm(normal / largest) * largest
-        return (self.normal.double() / size).to(x), self.offset / float(size)
+        return (normal / size).to(x), (self.offset / size).to(x)
 
     def project(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """x − n·(n·x − offset/‖normal‖)₊ with the unit normal n."""
@@ -108,7 +109,7 @@ class HalfSpace(ConvexSet):
         return vector_norm(torch.where(gap <= slack, v - outward, v), dim=-1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Simplex(ConvexSet):
     """The simplex {x : x_i >= 0, Σ x_i = total}.
 
@@ -124,6 +125,7 @@ class Simplex(ConvexSet):
     """
 
     total: float = 1.0
+    polyhedral = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "total", _check.number("total", self.total, above=0.0))

@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
-from torch.linalg import matrix_norm, vector_norm
+from torch.linalg import matrix_norm
 
 from ..curves import PiecewiseConstant, PiecewiseLinear
 from ..fields import ResNetDField, ResNetField, ResNetSField
-from ..functions import L1, Ball, Box, HalfSpace, Orthant, ProxFunction, Simplex
+from ..functions import L1, Ball, Box, HalfSpace, Orthant, OutsideBall, ProxFunction, Simplex
 from ..inclusion import Inclusion
 from .case import Case
 
-__all__ = ["Obstacle"]
+__all__: list[str] = []
 
 LAYERS, WIDTH, PAIRS = 4, 6, 8
 HORIZON = 1.0  # of continuous statements; a network has layers of length 1
@@ -148,23 +148,6 @@ class Draw:
 # ------------------------------------------------------------------------------------------------------------- controls
 
 
-@dataclass(frozen=True, eq=False)
-class Obstacle(ProxFunction):
-    """The outside of a ball around 0: not convex, so normal cones are not monotone."""
-
-    radius: float = 1.0
-    convex = False
-
-    def prox(self, x: Tensor, h: float | Tensor, t: float | Tensor = 0.0) -> Tensor:
-        """The nearest point outside the open ball."""
-        norm = vector_norm(x, dim=-1, keepdim=True)
-        return torch.where(norm < self.radius, x * (self.radius / norm.clamp_min(1e-300)), x)
-
-    def value(self, x: Tensor, t: float | Tensor = 0.0) -> Tensor:
-        """0 outside the open ball, infinity in it."""
-        return torch.where(vector_norm(x, dim=-1) >= self.radius, 0.0, torch.inf)
-
-
 def around_an_obstacle(generator: Generator, trials: int) -> Case:
     """Not convex: a constant stream carries pairs past both sides of an obstacle and parts them."""
     n = max(4, trials // PAIRS)
@@ -175,7 +158,7 @@ def around_an_obstacle(generator: Generator, trials: int) -> Case:
     x0 = torch.stack([torch.full_like(height, -1.5), height], -1)
     y0 = torch.stack([torch.full_like(height, -1.5), -height], -1)
     t = torch.linspace(0, 3, 31, dtype=torch.float64)
-    return Case("obstacle, not convex", Inclusion(field, Obstacle()), t, x0, y0)
+    return Case("obstacle, not convex", Inclusion(field, OutsideBall()), t, x0, y0)
 
 
 def away_from_zero(generator: Generator, trials: int) -> Case:
