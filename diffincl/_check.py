@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 __all__: list[str] = []
 
 
 _is_functorch_wrapped = getattr(torch._C, "_functorch").is_functorch_wrapped_tensor  # noqa: B009
+_transforms_are_active = getattr(torch._C, "_are_functorch_transforms_active")  # noqa: B009
 
 
 def concrete(x: Tensor) -> bool:
     """Whether the values of ``x`` can be read: not inside torch.compile or a torch.func transform."""
     return not torch.compiler.is_compiling() and not _is_functorch_wrapped(x)
+
+
+def plain_autograd() -> bool:
+    """Whether derivatives are taken by autograd's backward pass alone: no torch.compile, torch.func, forward mode."""
+    return not (torch.compiler.is_compiling() or _transforms_are_active() or forward_ad._current_level >= 0)
 
 
 def describe(x: Tensor) -> str:
@@ -89,6 +97,14 @@ def choice(name: str, value: Any, options: Sequence[Any]) -> Any:
 
 def times(t: Any) -> tuple[list[float], float]:
     """Strictly increasing finite times as floats, and the rounding unit of the dtype they came in."""
+    if isinstance(t, list | tuple) and len(t) > 1 and all(type(value) is float for value in t):
+        values = list(t)
+        if not (all(map(math.isfinite, values)) and all(a < b for a, b in pairwise(values))):
+            raise ValueError(_fault_in_times(values))
+        return values, sys.float_info.epsilon
+    if torch.compiler.is_compiling():
+        raise TypeError("t must be a list of floats inside torch.compile, which cannot read the values of a tensor; "
+                        "write t.tolist() outside.")
     if not isinstance(t, Tensor):
         try:
             t = torch.as_tensor(t, dtype=torch.float64)
