@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 __all__: list[str] = []
 
 
 _functorch = getattr(torch._C, "_functorch")  # noqa: B009
 _is_functorch_wrapped, _unwrapped = _functorch.is_functorch_wrapped_tensor, _functorch.get_unwrapped
+_transforms_are_active = getattr(torch._C, "_are_functorch_transforms_active")  # noqa: B009
 
 
 def concrete(x: Tensor) -> bool:
@@ -28,6 +31,11 @@ def nowhere(mask: Tensor) -> bool:
     while _is_functorch_wrapped(mask):
         mask = _unwrapped(mask)
     return not torch.compiler.is_compiling() and not bool(mask.any())
+
+
+def plain_autograd() -> bool:
+    """Whether derivatives are taken by autograd's backward pass alone: no torch.compile, torch.func, forward mode."""
+    return not (torch.compiler.is_compiling() or _transforms_are_active() or forward_ad._current_level >= 0)
 
 
 def describe(x: Tensor) -> str:
@@ -97,6 +105,14 @@ def choice(name: str, value: Any, options: Sequence[Any]) -> Any:
 
 def times(t: Any) -> tuple[list[float], float]:
     """Strictly increasing finite times as floats, and the rounding unit of the dtype they came in."""
+    if isinstance(t, list | tuple) and len(t) > 1 and all(type(value) is float for value in t):
+        values = list(t)
+        if not (all(map(math.isfinite, values)) and all(a < b for a, b in pairwise(values))):
+            raise ValueError(_fault_in_times(values))
+        return values, sys.float_info.epsilon
+    if torch.compiler.is_compiling():
+        raise TypeError("t must be a list of floats inside torch.compile, which cannot read the values of a tensor; "
+                        "write t.tolist() outside.")
     if not isinstance(t, Tensor):
         try:
             t = torch.as_tensor(t, dtype=torch.float64)

@@ -286,3 +286,59 @@ def test_on_a_gpu_the_device_is_kept_and_the_states_agree():
     there = di.solve(di.Inclusion(field.to("cuda"), di.Orthant()), x0.to("cuda"), t).x
     assert there.device.type == "cuda"
     torch.testing.assert_close(there.cpu(), here)
+
+
+def through_the_middle(speed):
+    """A stream to the right, fast where the obstacle is and slow where the second sample passes it."""
+    x0 = torch.tensor([[-3.0, 0.1], [-3.0, 4.0]], dtype=F64)
+    right = torch.tensor([1.0, 0.0], dtype=F64)
+    return di.Inclusion.from_velocity(lambda t, x: torch.where(x[..., 1:] < 3, speed, 1.0) * right + 0 * x,
+                                      di.OutsideBall(2.0)), x0
+
+
+@pytest.mark.parametrize("gradient", ["backprop", "checkpoint"])
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+def test_a_step_that_jumps_through_an_obstacle_is_refused(scheme, gradient):
+    flow, x0 = through_the_middle(6.0)
+    x0.requires_grad_()
+    message = (r"1 of 2 samples failed; first, sample \(0,\) failed in step 0 from t = 0: the step of h = 1 leads 6 "
+               r"away from OutsideBall\(radius=2.0, .*\), whose nearest point is unique only within its reach 2; "
+               r"take h below 0.3333")
+    with pytest.raises(di.SolveError, match=message) as caught:
+        di.solve(flow, x0, [0.0, 1.0, 2.0], scheme=scheme, gradient=gradient)
+    assert caught.value.solution.status.tolist() == [6, 0]
+    sol = di.solve(flow, x0, [0.0, 1.0, 2.0], scheme=scheme, gradient=gradient, throw=False)
+    assert sol.status.tolist() == [6, 0]
+    assert sol.reached.tolist() == [0.0, 2.0]
+    assert bool(sol.x[1:, 0].isnan().all())
+    torch.testing.assert_close(sol.x[:, 1], torch.tensor([[-3.0, 4.0], [-2.0, 4.0], [-1.0, 4.0]], dtype=F64))
+    assert "left the tube around C" in sol.explain(0)
+    allowed = 0.99 * 2 / 6
+    assert di.solve(flow, x0, [0.0, 1.0], scheme=scheme, steps=di.Fixed(allowed), gradient=gradient).success
+
+
+def test_a_later_jump_is_told_with_its_time_and_a_nan_of_the_field_is_not_taken_for_one():
+    def v(t, x):
+        return torch.where(t > 0.45, 9.0, 0.1) * torch.tensor([1.0, 0.0], dtype=F64).expand_as(x) + 0 * x
+    x0 = torch.tensor([[-3.0, 0.1]], dtype=F64)
+    sol = di.solve(di.Inclusion.from_velocity(v, di.OutsideBall(1.0)), x0, torch.linspace(0, 2, 5), throw=False)
+    assert sol.message.startswith("1 of 1 samples failed; first, sample (0,) failed in step 1 from t = 0.5: the step "
+                                  "of h = 0.5 leads 4.5 away")
+    assert sol.reached.tolist() == [0.5]
+    flow = di.Inclusion(turns_nan, di.OutsideBall(1.0))
+    sol = di.solve(flow, torch.tensor([[1.0, 1.0], [9.0, 1.0]], dtype=F64), torch.linspace(0, 1, 11), throw=False)
+    assert sol.status.tolist() == [0, 1]
+    at_centre = di.Inclusion.from_velocity(lambda t, x: -x, di.OutsideBall(1.0))
+    sol = di.solve(at_centre, torch.tensor([1.5, 0.0], dtype=F64), [0.0, 1.0], throw=False)
+    assert sol.status.tolist() == 6
+    assert "the step of h = 1 leads 1.5 away" in sol.message
+
+
+def test_a_set_with_finite_reach_solves_under_vmap():
+    flow, x0 = through_the_middle(1.0)
+    plain = di.solve(flow, x0, [0.0, 1.0], steps=di.Fixed(n=10)).x
+    mapped = torch.func.vmap(lambda x: di.solve(flow, x, [0.0, 1.0], steps=di.Fixed(n=10)).x[-1])(x0)
+    torch.testing.assert_close(mapped, plain[-1])
+    jumps, x0 = through_the_middle(6.0)
+    mapped = torch.func.vmap(lambda x: di.solve(jumps, x, [0.0, 1.0]).x[-1])(x0)
+    assert mapped.isnan().tolist() == [[True, True], [False, False]]

@@ -79,6 +79,6 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, scheme: Schem
         solution, error = solve_marched(flow, x0, layout, scheme, steps, gradient, progress)
     else:
         solution, error = solve_planned(flow, x0, layout, scheme, gradient, throw, progress)
-    if error or (throw and not solution.success):
+    if error or (throw and _check.concrete(solution.status) and not solution.success):
         raise SolveError(solution.message, solution) from error
     return solution

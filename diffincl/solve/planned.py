@@ -8,55 +8,83 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from .. import _check
 from ..inclusion import Inclusion
 from ..schemes import Scheme
-from ..solution import FIELD_MISSHAPEN, FIELD_NOT_FINITE, OK, REASONS, STEP_FAILED, LastSteps, Solution, Stats
+from ..solution import (
+    FIELD_MISSHAPEN,
+    FIELD_NOT_FINITE,
+    LEFT_TUBE,
+    OK,
+    REASONS,
+    STEP_FAILED,
+    LastSteps,
+    Solution,
+    Stats,
+)
 from ..steps import Plan
+from .recompute import Tape
 from .watch import FieldShapeError, WatchedField, WatchedProx
 
 __all__ = ["solve_planned"]
 
-# Steps between two looks for values that are not finite (and in a segment of checkpointing): long enough that looking
-# is cheap. Of large states fewer are held back, no more than BLOCK_BYTES, which stay in the cache. States of up to
-# STACKED entries are looked at in one stack, larger ones one by one, without a copy.
+# Steps between two looks for values that are not finite: long enough that looking is cheap. Of large states fewer are
+# held back, no more than BLOCK_BYTES, which stay in the cache. States of up to STACKED entries are looked at in one
+# stack, larger ones one by one, without a copy.
 BLOCK, BLOCK_BYTES, STACKED = 64, 2**19, 2048
 
 
 def solve_planned(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme, gradient: str, throw: bool,
                   progress: bool) -> tuple[Solution, FieldShapeError | None]:
     """Repeat the scheme's step along the plan; up to the first failure, if ``throw``."""
-    run = Planned(flow, scheme, layout, x0)
-    segments = gradient == "checkpoint" and torch.is_grad_enabled()
-    length = BLOCK if segments else max(1, min(BLOCK, BLOCK_BYTES // (x0.numel() * x0.element_size())))
-    for block in run.blocks(length, progress):
-        if segments:
-            states, points = checkpoint(run.advance, block, run.x, use_reentrant=False)  # type: ignore[misc]
-        else:
-            states, points = run.advance(block, run.x)
-        failed = run.accept(block, states, points)
-        if run.error or (failed and (throw or not run.alive)):
-            break
+    run = Planned(Steps(flow, scheme, layout, x0), x0)
+    if gradient == "checkpoint" and torch.is_grad_enabled() and _check.plain_autograd():
+        tape = Tape(x0, len(layout.t) - 1, flow.field.parameters())
+        run.x = x0.detach()
+        with tape.recording():
+            run.through(throw, progress, tape)
+        run.attach(tape)
+    else:
+        run.through(throw, progress, None)
     return run.solution(), run.error
+
+
+class Steps:
+    """The steps of a plan as functions of the state."""
+
+    def __init__(self, flow: Inclusion, scheme: Scheme, plan: Plan, x0: Tensor):
+        self.flow, self.scheme, self.plan = flow, scheme, plan
+        self.F, self.g = WatchedField(x0), WatchedProx(flow.g)
+        self.times = torch.tensor(plan.t, dtype=torch.float64).unbind()
+
+    def along(self, block: range, x: Tensor, states: list[Tensor], points: list[Tensor]) -> None:
+        """Append the states after the steps of a block and the points whose prox they are."""
+        step, on, g, F = self.scheme.step, self.flow.field.on, self.g, self.F
+        ends = slice(block.start, block.stop + 1)
+        for (a, b), (t, t_next) in zip(pairwise(self.plan.t[ends]), pairwise(self.times[ends]), strict=True):
+            F.F = on(a, b)
+            if g.limited:
+                g.begin(x, t)
+            x, z = step(F, g, t, t_next, b - a, x)
+            states.append(x)
+            points.append(z)
 
 
 class Planned:
     """A solve in progress: what is kept so far, and which samples have failed."""
 
-    def __init__(self, flow: Inclusion, scheme: Scheme, plan: Plan, x0: Tensor):
-        self.flow, self.scheme, self.plan, self.x = flow, scheme, plan, x0
-        self.F, self.g = WatchedField(x0), WatchedProx(flow.g)
-        self.times = torch.tensor(plan.t, dtype=torch.float64).unbind()
-        self.every_step_saved = len(plan.saves) == len(plan.t)
-        self.at_save = frozenset(plan.saves)
-        self.saved = [x0]
+    def __init__(self, steps: Steps, x0: Tensor):
+        self.along, self.plan, self.x0, self.x = steps, steps.plan, x0, x0
+        self.every_step_saved = len(self.plan.saves) == len(self.plan.t)
+        self.at_save = frozenset(self.plan.saves)
+        self.saved: list[Tensor] = []
         self.before: list[Tensor] = []  # the state before the last step to each save time, where steps lie between
         self.steps = 0
         self.status = torch.zeros(x0.shape[:-1], dtype=torch.int8, device=x0.device)
-        self.reached = torch.full(self.status.shape, plan.t[0], dtype=torch.float64, device=x0.device)
+        self.reached = torch.full(self.status.shape, self.plan.t[0], dtype=torch.float64, device=x0.device)
+        self.lost: Tensor | None = None  # the step from which on each sample is NaN
         self.failure = ""
         self.error: FieldShapeError | None = None
 
@@ -65,39 +93,47 @@ class Planned:
         """Whether a sample is left that has not failed."""
         return bool((self.status == OK).any())
 
-    def blocks(self, length: int, progress: bool) -> Iterator[range]:
+    def through(self, throw: bool, progress: bool, tape: Tape | None) -> None:
+        """Take the steps, block by block; up to the first failure, if ``throw``."""
+        length = max(1, min(BLOCK, BLOCK_BYTES // (self.x.numel() * self.x.element_size())))
+        length = 1 if self.along.g.limited else min(length, tape.spacing) if tape else length
+        for block in self._blocks(length, progress):
+            if tape:
+                tape.mark(block.start, self.x)
+            failed = self._accept(block, *self._advance(block))
+            if self.error or (failed and (throw or not self.alive)):
+                break
+
+    def _blocks(self, length: int, progress: bool) -> Iterator[range]:
         """The steps, ``length`` at a time."""
         total = len(self.plan.t) - 1
-        with tqdm(total=total, unit="step", disable=not progress) as bar:
-            for start in range(0, total, length):
-                block = range(start, min(start + length, total))
+        blocks = (range(start, min(start + length, total)) for start in range(0, total, length))
+        if not progress:
+            yield from blocks
+            return
+        with tqdm(total=total, unit="step") as bar:
+            for block in blocks:
                 yield block
                 bar.update(len(block))
 
-    def advance(self, block: range, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def _advance(self, block: range) -> tuple[list[Tensor], list[Tensor]]:
         """The states after the steps of a block and the points whose prox they are."""
         states, points = [], []
-        step, on, g, F = self.scheme.step, self.flow.field.on, self.g, self.F
-        ends = slice(block.start, block.stop + 1)
         try:
-            for (a, b), (t, t_next) in zip(pairwise(self.plan.t[ends]), pairwise(self.times[ends]), strict=True):
-                F.F = on(a, b)
-                x, z = step(F, g, t, t_next, b - a, x)
-                states.append(x)
-                points.append(z)
+            self.along.along(block, self.x, states, points)
         except FieldShapeError as error:
             self.error = error
             self.status = torch.full_like(self.status, FIELD_MISSHAPEN)
         return states, points
 
-    def accept(self, block: range, states: list[Tensor], points: list[Tensor]) -> bool:
+    def _accept(self, block: range, states: list[Tensor], points: list[Tensor]) -> bool:
         """Keep a block's results; mark and blank samples in which a value was not finite. True if a sample failed."""
         if not states:
             return False
         self.steps += len(states)
         failed = False
         if not _sums_are_finite(points, states[-1]):
-            states, failed = self._blank(block, torch.stack(states), torch.stack(points))
+            states, failed = self._blank(block, states, torch.stack(points))
         if self.every_step_saved:
             self.saved += states
         else:
@@ -109,39 +145,61 @@ class Planned:
         self.reached = torch.where(going, self.plan.t[block.start + len(states)], self.reached)
         return failed
 
-    def _blank(self, block: range, states: Tensor, points: Tensor) -> tuple[list[Tensor], bool]:
+    def _blank(self, block: range, states: list[Tensor], points: Tensor) -> tuple[list[Tensor], bool]:
         """NaN from the first value on that is not finite; says which samples failed here, why and when."""
         finite_z = torch.isfinite(points.detach()).all(-1)
-        finite_x = torch.isfinite(states.detach()).all(-1)
+        finite_x = torch.isfinite(torch.stack(states).detach()).all(-1)
         good = (finite_z & finite_x).long().cumprod(0).bool()
         news = ~good[-1] & (self.status == OK)
         first = good.sum(0).clamp_max(len(states) - 1)
         z_at_fault = ~finite_z.gather(0, first.unsqueeze(0))[0]
-        kind = torch.where(z_at_fault, FIELD_NOT_FINITE, STEP_FAILED).to(torch.int8)
-        self.status = torch.where(news, kind, self.status)
+        kind = torch.where(z_at_fault, FIELD_NOT_FINITE, STEP_FAILED)
+        if self.along.g.limited:
+            kind = torch.where(self.along.g.left, LEFT_TUBE, kind)
+        self.status = torch.where(news, kind, self.status).to(torch.int8)
         starts = torch.tensor(self.plan.t, dtype=torch.float64, device=news.device)[block.start:block.stop]
         self.reached = torch.where(news, starts[first], self.reached)
+        never = torch.full_like(first, len(self.plan.t))
+        self.lost = torch.where(news, block.start + first, never if self.lost is None else self.lost)
         if bool(news.any()) and not self.failure:
             i = _check.first(news & (first == first[news].min())) if news.ndim else ()
             self.failure = self._describe(i, block[int(first[i])], int(kind[i]))
-        return list(torch.where(good.unsqueeze(-1), states, torch.nan)), bool(news.any())
+        return [torch.where(g.unsqueeze(-1), x, torch.nan) for g, x in zip(good, states, strict=True)], bool(news.any())
 
     def _describe(self, sample: tuple[int, ...], step: int, kind: int) -> str:
-        return f"sample {sample} failed in step {step} from t = {self.plan.t[step]:g}: {self.reasons[kind]}"
+        a, b = self.plan.t[step:step + 2]
+        reason = self.along.g.refusal(sample, b - a) if kind == LEFT_TUBE else self.reasons[kind]
+        return f"sample {sample} failed in step {step} from t = {a:g}: {reason}"
 
     @property
     def reasons(self) -> dict[int, str]:
         """Status in words."""
-        return {**REASONS, STEP_FAILED: self.scheme.failure}
+        return {**REASONS, STEP_FAILED: self.along.scheme.failure}
+
+    def attach(self, tape: Tape) -> None:
+        """Let what was kept have derivatives: those of the steps on ``tape``, taken again."""
+        along, lost, at_save, every = self.along, self.lost, self.at_save, self.every_step_saved
+
+        def take(k: int, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+            states: list[Tensor] = []
+            along.along(range(k, k + 1), x, states, [])
+            x_next = states[0] if lost is None else torch.where((lost > k).unsqueeze(-1), states[0], torch.nan)
+            return x_next, [] if k + 1 not in at_save else [x_next] if every else [x_next, x]
+
+        pairs = iter([[v] for v in self.saved] if every else zip(self.saved, self.before, strict=True))
+        kept = [list(next(pairs)) if k + 1 in at_save else [] for k in range(self.steps)]
+        self.x, kept = tape.attach(take, self.x0, self.x, kept)
+        self.saved, self.before = [rows[0] for rows in kept if rows], [rows[1] for rows in kept if rows[1:]]
 
     def solution(self) -> Solution:
         """What has been computed so far."""
-        x, ends = torch.stack(self.saved), self.plan.saves[:len(self.saved)]
+        ends, scheme = self.plan.saves[:1 + len(self.saved)], self.along.scheme
+        x = torch.stack([self.x0, *self.saved])
         t = torch.tensor([self.plan.t[k] for k in ends], dtype=torch.float64)
         before = x[:-1] if self.every_step_saved or not self.before else torch.stack(self.before)
-        source = LastSteps(self.scheme, tuple((self.plan.t[k - 1], self.plan.t[k]) for k in ends[1:]), before)
-        stats = Stats(self.steps, self.F.evaluations, self.g.evaluations)
-        return Solution(t, x, self.status, self._message(), stats, self.flow, source, self.reached, self.reasons)
+        source = LastSteps(scheme, tuple((self.plan.t[k - 1], self.plan.t[k]) for k in ends[1:]), before)
+        stats = Stats(self.steps, self.along.F.evaluations, self.along.g.evaluations)
+        return Solution(t, x, self.status, self._message(), stats, self.along.flow, source, self.reached, self.reasons)
 
     def _message(self) -> str:
         if self.error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from .. import _check
@@ -48,12 +50,44 @@ class WatchedField:
 
 
 class WatchedProx(ProxFunction):
-    """The prox of g with its evaluations counted."""
+    """The prox of g with its evaluations counted; of a g with finite reach it is NaN where a step leaves the tube.
+
+    Where ``limited``, a loop calls ``begin`` before each step; after it, ``left`` (*batch,) says which samples asked
+    for a prox beyond the reach, and ``refusal`` why that of one sample was refused.
+    """
 
     def __init__(self, g: ProxFunction):
+        self.g = g
         self.inner: Callable[..., Tensor] = g.prox
+        self.limited = math.isfinite(g.reach)
         self.evaluations = 0
+        self.start: tuple[Tensor, Tensor] | None = None
+
+    def begin(self, x: Tensor, t: Tensor) -> None:
+        """A step starts from ``x`` at ``t``, a 0-dim tensor or (*batch, 1)."""
+        self.start = x, t
+        self.left = torch.zeros(x.shape[:-1], dtype=torch.bool, device=x.device)
+        self.z, self.t_next = x, torch.zeros((*x.shape[:-1], 1), dtype=torch.float64, device=x.device)
 
     def prox(self, x: Tensor, h: float | Tensor, t: float | Tensor = 0.0) -> Tensor:
         self.evaluations += 1
-        return self.inner(x, h, t)
+        value = self.inner(x, h, t)
+        return value if self.start is None else self._within_reach(x, t, value)
+
+    def _within_reach(self, z: Tensor, t_next: float | Tensor, value: Tensor) -> Tensor:
+        """The value, NaN where the step from the start to ``z`` leaves the tube; the first such z of each sample is
+        remembered (one that is not finite is the fault of F)."""
+        assert self.start is not None
+        inside = self.g.within_reach(*self.start, z, t_next)
+        new = ~inside & ~self.left & torch.isfinite(z).all(-1)
+        self.z = torch.where(new.unsqueeze(-1), z.detach(), self.z)
+        self.t_next = torch.where(new.unsqueeze(-1), t_next, self.t_next)
+        self.left = self.left | new
+        return torch.where(inside.unsqueeze(-1), value, torch.nan)
+
+    def refusal(self, sample: tuple[int, ...], h: float) -> str:  # type: ignore[override]
+        """Why the prox of one sample was refused in a step of length ``h``, and the remedy."""
+        assert self.start is not None
+        x, t = self.start
+        return self.g.refusal(x[sample].detach(), t[sample].squeeze(-1) if t.ndim else t, self.z[sample],
+                              self.t_next[sample].squeeze(-1), h)
