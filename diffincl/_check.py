@@ -26,6 +26,11 @@ def concrete(x: Tensor) -> bool:
     return not torch.compiler.is_compiling() and not _is_functorch_wrapped(x)
 
 
+def transforming() -> bool:
+    """Whether a torch.func transform is under way."""
+    return _transforms_are_active()
+
+
 def nowhere(mask: Tensor) -> bool:
     """Whether no entry is true, in any sample of a surrounding vmap; False while torch.compile cannot know."""
     while _is_functorch_wrapped(mask):

@@ -154,7 +154,8 @@ def play():
             x = min(max(x, u - r), u + r)
         return torch.tensor([x], dtype=F64)
 
-    return di.Inclusion(lambda t, x: 0 * x, Shifted(di.Box(-r, r), lambda t: torch.sin(2 * t))), x0, 1.25 * math.pi, exact
+    C = Shifted(di.Box(-r, r), lambda t: torch.sin(2 * t))
+    return di.Inclusion(lambda t, x: 0 * x, C), x0, 1.25 * math.pi, exact
 
 
 def moving_half_space():

@@ -23,9 +23,9 @@ class ImplicitEuler:
     Parameters
     ----------
     tol : float
-        A sample has converged when the residual |u − prox_h(x − hF(t + h, u))| or two Newton steps in a row are at most
-        tol·(1 + |u|) entry by entry, or when the residual is no larger than its own rounding (of a stiff F it cannot
-        be small: rounding of u is multiplied by hL); None takes 256 rounding units of the dtype.
+        A sample has converged when the residual |u − prox_h(x − hF(t + h, u))| is at most tol·(1 + |u|) entry by entry,
+        or no larger than its own rounding (of a stiff F it cannot be small: rounding of u is multiplied by hL); None
+        takes 256 rounding units of the dtype.
     max_iter : int
         Newton iterations before a sample counts as failed; most steps take fewer than ten.
 
