@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -84,6 +84,7 @@ class Penalty:
 
     lam: float
     method: str = "dopri5"
+    _: KW_ONLY
     step: float | None = None
     rtol: float = 1e-6
     atol: float = 1e-8
@@ -184,7 +185,7 @@ class Penalty:
             grid = torch.linspace(0.0, float(s[1]), n + 1, dtype=s.dtype, device=s.device)
             return {"grid_constructor": lambda F, x, t: grid}
         # step_t: the last step ends at the stop, so F is not evaluated beyond it.
-        return {"norm": _worst_sample, "first_step": min(velocity.proposal, float(s[1])), "step_t": s[1:]}
+        return {"norm": _worst_sample, "first_step": velocity.proposal, "step_t": s[1:]}
 
     def _scipy(self, velocity: Velocity, x: Tensor, stops: list[float]) -> Iterator[Tensor]:
         """The states at ``stops[1:]``, by one call of solve_ivp on the piece, in float64."""
