@@ -1,4 +1,4 @@
-"""Schemes with an inner iteration: it arrives, its gradients are those of the root, and stiffness sets no step limit."""
+"""Schemes with an inner iteration: it arrives, its gradients are those of the root, stiffness sets no step limit."""
 
 import pytest
 import torch
@@ -84,7 +84,8 @@ def test_growth_of_the_frozen_pattern_under_attack_and_sharp():
     """One unit, one coordinate, h = 1, x0 = 0 at the edge of activity: u = a²b/(1 + a²) with a → ∞ is short of √(b²/2)
     only by a factor; over many layers ascent comes to the bound itself from below."""
     gen = torch.Generator().manual_seed(0)
-    A, b1, b2, x0 = (torch.randn(*s, generator=gen, dtype=F64) for s in ((3, 40, 3, 2), (3, 40, 3), (3, 40, 2), (40, 1, 2)))
+    shapes = ((3, 40, 3, 2), (3, 40, 3), (3, 40, 2), (40, 1, 2))
+    A, b1, b2, x0 = (torch.randn(*s, generator=gen, dtype=F64) for s in shapes)
     A, b1, b2, x0 = weights = [(2 * w).requires_grad_() for w in (A, b1, b2, x0)]
     optimiser = torch.optim.Adam(weights, lr=0.05)
     for _ in range(40):
@@ -121,7 +122,8 @@ def test_the_frozen_pattern_jumps_so_it_has_no_factor():
     assert float((x[0] - x[1]).norm()) > 0.5
     bounds = di.bounds.discrete_sensitivity(flow, [0.0, 1.0], di.SemiImplicitEuler()).curve
     assert bounds.tolist() == [1.0, float("inf")]
-    assert di.bounds.discrete_growth(flow, [0.0, 1.0], x0, di.SemiImplicitEuler()).curve[1].tolist() == [float("inf")] * 2
+    growth = di.bounds.discrete_growth(flow, [0.0, 1.0], x0, di.SemiImplicitEuler())
+    assert growth.curve[1].tolist() == [float("inf")] * 2
 
 
 def test_semi_implicit_solves_its_complementarity_problem():
@@ -142,7 +144,8 @@ def test_semi_implicit_solves_its_complementarity_problem():
 def test_gradients_in_the_weights_against_finite_differences(name):
     """Through contact; of SemiImplicitEuler also through the frozen Jacobian, at kinks of nothing."""
     gen = torch.Generator().manual_seed(9)
-    A1, b1, A2, b2 = ((0.7 * torch.randn(*s, generator=gen, dtype=F64)).requires_grad_() for s in ((4, 2), (4,), (2, 4), (2,)))
+    A1, b1, A2, b2 = ((0.7 * torch.randn(*s, generator=gen, dtype=F64)).requires_grad_()
+                      for s in ((4, 2), (4,), (2, 4), (2,)))
     x0 = (0.3 * torch.rand(5, 2, generator=gen, dtype=F64)).requires_grad_()
 
     def end(x0, A1, b1, A2, b2):
@@ -155,7 +158,7 @@ def test_gradients_in_the_weights_against_finite_differences(name):
 
 @EVERY
 def test_transforms_agree_with_plain_calls(name):
-    """vmap, jacrev, jacfwd, and derivatives in a captured weight; the loop inside reads values through the transforms."""
+    """vmap, jacrev, jacfwd, and derivatives in a captured weight; the loop inside reads through the transforms."""
     A = torch.tensor([[1.0, -2.0], [0.5, 0.3]], dtype=F64)
     x0 = torch.tensor([[1.0, 0.2], [0.1, 0.01], [0.7, 3.0]], dtype=F64)
 
@@ -170,7 +173,8 @@ def test_transforms_agree_with_plain_calls(name):
     for transform in (torch.func.jacrev, torch.func.jacfwd):
         torch.testing.assert_close(transform(lambda A: step(x0, A))(A), by_weight)
     networks = torch.stack([A, A + 1, A - 0.5])
-    torch.testing.assert_close(torch.func.vmap(lambda A: step(x0, A))(networks), torch.stack([step(x0, B) for B in networks]))
+    each = torch.stack([step(x0, B) for B in networks])
+    torch.testing.assert_close(torch.func.vmap(lambda A: step(x0, A))(networks), each)
 
 
 def test_the_long_way_under_vmap():
@@ -183,7 +187,8 @@ def test_the_long_way_under_vmap():
 def test_a_step_per_sample(name):
     """h may be a tensor (*batch, 1); where it is 0 the sample rests."""
     scheme, F = SCHEMES[name], lambda t, x: x * x - 1  # not of t: every sample has the same field
-    x0, h = torch.tensor([[1.0, 0.2], [0.1, 0.0], [0.7, 3.0]], dtype=F64), torch.tensor([[0.3], [0.0], [0.1]], dtype=F64)
+    x0 = torch.tensor([[1.0, 0.2], [0.1, 0.0], [0.7, 3.0]], dtype=F64)
+    h = torch.tensor([[0.3], [0.0], [0.1]], dtype=F64)
     together = scheme.step(F, di.Orthant(), *TIMES, h, x0)[0]
     alone = [scheme.step(F, di.Orthant(), *TIMES, float(s), x)[0] for s, x in zip(h, x0, strict=True)]
     torch.testing.assert_close(together, torch.stack(alone))

@@ -28,8 +28,6 @@ def fixed(numbers: tuple[int, ...]) -> list[Ours]:
 
 def adaptive(tolerances: tuple[float, ...]) -> list[Ours]:
     """Schemes that choose their steps."""
-    if not hasattr(di, "SwitchingDP5"):  # REMOVE these two lines when SwitchingDP5, ARS222 and Adaptive are merged
-        return []
     schemes = (di.SwitchingDP5(), di.ARS222(), di.ProxHeun())
     return [Ours(scheme, di.Adaptive(rtol=tol, atol=tol), f"tol = {tol:.0e}", tol)
             for scheme in schemes for tol in tolerances]

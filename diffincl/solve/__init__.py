@@ -6,17 +6,20 @@ from torch import Tensor
 
 from .. import _check
 from ..inclusion import Inclusion
+from ..penalty import Penalty
 from ..schemes import ForwardEuler, Scheme
 from ..solution import Solution, SolveError
 from ..steps import Adaptive, Fixed, plan
 from ..switching import ExactFlow, SwitchingDP5
 from .marched import solve_marched
+from .penalised import solve_penalised
 from .planned import solve_planned
 
 __all__ = ["solve"]
 
 
-def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, scheme: Scheme | None = None,
+def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
+          scheme: Scheme | SwitchingDP5 | ExactFlow | Penalty | None = None,
           steps: Fixed | Adaptive | None = None, gradient: str = "backprop", throw: bool = True,
           progress: bool = False) -> Solution:
     """Solve −x'(t) ∈ ∂g(t, x(t)) + F(t, x(t)), x(t[0]) = x0.
@@ -70,12 +73,16 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, scheme: Schem
     if not isinstance(flow, Inclusion):
         raise TypeError(f"flow must be an Inclusion; got {type(flow).__name__}. Write Inclusion(field, g).")
     marches = isinstance(scheme, SwitchingDP5 | ExactFlow)
-    if isinstance(scheme, type) or not (marches or hasattr(scheme, "step")):
+    if isinstance(scheme, type) or not (marches or isinstance(scheme, Penalty) or callable(getattr(scheme, "step", 0))):
         raise TypeError(f"scheme must be an instance such as ForwardEuler(); got {scheme!r}.")
     _check.choice("gradient", gradient, ("backprop", "checkpoint"))
     layout = plan(flow.field, t, steps)
     flow.validate(x0, layout.t[0])
-    if marches or isinstance(steps, Adaptive):
+    if isinstance(scheme, Penalty):
+        if steps is not None:
+            raise ValueError(f"Penalty has steps of its own, Penalty(step=...) or its tolerances; got steps = {steps}.")
+        solution, error = solve_penalised(flow, x0, layout, scheme)
+    elif marches or isinstance(steps, Adaptive):
         solution, error = solve_marched(flow, x0, layout, scheme, steps, gradient, progress)
     else:
         solution, error = solve_planned(flow, x0, layout, scheme, gradient, throw, progress)

@@ -24,13 +24,14 @@ class Contact(NamedTuple):
 class EmbeddedStepper:
     """A scheme with an error estimate on an interval without knots.
 
-    A moving set can capture a sample between two evaluations without a trace in the estimate. So where g moves and the
-    prox begins to displace the sample within a step, the displacement counts as error: the step is shortened until the
-    set cannot have come further than the tolerance (theory §6).
+    A moving set can capture a sample between two evaluations without a trace in the estimate, and a hit of a curved set
+    leaves too small a one. So where g moves or is no polyhedron and the prox begins to displace the sample within a
+    step, the displacement counts as error: the step is shortened until the sample cannot have got further past the
+    boundary than the tolerance (theory §6).
     """
 
-    def __init__(self, scheme: ProxHeun | ARS222, F: FieldFunction, g: ProxFunction, moving: bool):
-        self.scheme, self.F, self.g, self.moving = scheme, F, g, moving
+    def __init__(self, scheme: ProxHeun | ARS222, F: FieldFunction, g: ProxFunction, watched: bool):
+        self.scheme, self.F, self.g, self.watched = scheme, F, g, watched
         self.error_order = scheme.error_order
 
     def start(self, t: Tensor, x: Tensor) -> Contact:
@@ -42,7 +43,7 @@ class EmbeddedStepper:
         assert tolerance is not None
         e = self.scheme.embedded(self.F, self.g, t.to(x), (t + h).to(x), h.to(x), x)
         error = e.error.abs()
-        if self.moving:
+        if self.watched:
             error = torch.where(mode.touching, error, torch.maximum(error, e.displacement))
         scale = tolerance.scale(x, e.x)
         ratio = (error / scale).amax(-1, keepdim=True)

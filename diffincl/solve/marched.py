@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import _check
-from ..functions import ConvexSet
+from ..functions import ConvexSet, ProxFunction
 from ..inclusion import Inclusion
 from ..schemes import ARS222, ProxHeun, Scheme
 from ..solution import FIELD_MISSHAPEN, OK, REASONS, Solution, Stats
@@ -94,10 +94,14 @@ def _control(flow: Inclusion, scheme: Scheme | SwitchingDP5 | ExactFlow, steps: 
         raise ValueError(f"Adaptive steps need a scheme with an error estimate: ProxHeun(), ARS222() or "
                          f"SwitchingDP5(); got {scheme}. Take Fixed steps with it.")
     assert isinstance(steps, Adaptive)
-    if isinstance(scheme, ProxHeun) and not (isinstance(flow.g, ConvexSet) and flow.g.polyhedral):
+    if isinstance(scheme, ProxHeun) and not _polyhedral(flow.g):
         raise ValueError(f"the error estimate of ProxHeun is blind on curved sets and on functions that are no "
                          f"indicator of a polyhedron; got {flow.g}. Use ARS222() with Adaptive, or Fixed steps.")
     return steps
+
+
+def _polyhedral(g: ProxFunction) -> bool:
+    return isinstance(g, ConvexSet) and g.polyhedral
 
 
 def _require_resolvable(control: Adaptive | None, x0: Tensor) -> None:
@@ -117,7 +121,7 @@ def _binder(flow: Inclusion, scheme: Scheme | SwitchingDP5 | ExactFlow, F: Watch
         if isinstance(scheme, SwitchingDP5 | ExactFlow):
             return scheme.on(flow, a, b, F, x)
         assert isinstance(scheme, ProxHeun | ARS222)
-        return EmbeddedStepper(scheme, F, g, flow.g.moving)
+        return EmbeddedStepper(scheme, F, g, flow.g.moving or not _polyhedral(flow.g))
 
     return bind
 
