@@ -456,7 +456,7 @@ def test_the_other_numbers_of_refusals():
     ("tan", "activation 'tan' is not known"),
     (nn.Tanh, r"got the class Tanh. Call it: Tanh\(\)"),
     (3.0, "activation must be a name, a function or a module; got 3.0"),
-], ids=str)
+], ids=lambda v: v if isinstance(v, str) else type(v).__name__)
 def test_refusals(key, message):
     with pytest.raises((ValueError, TypeError), match=message):
         act.function(key)
