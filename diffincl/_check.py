@@ -23,6 +23,11 @@ def concrete(x: Tensor) -> bool:
     return not torch.compiler.is_compiling() and not _is_functorch_wrapped(x)
 
 
+def transforming() -> bool:
+    """Whether a torch.func transform is under way."""
+    return getattr(torch._C._functorch, "peek_interpreter_stack")() is not None  # noqa: B009
+
+
 def nowhere(mask: Tensor) -> bool:
     """Whether no entry is true, in any sample of a surrounding vmap; False while torch.compile cannot know."""
     while _is_functorch_wrapped(mask):

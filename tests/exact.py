@@ -144,7 +144,7 @@ def face():
 
 
 def play():
-    """4: play operator, C(t) = [u − r, u + r] and F = 0, u = sin 2t: x ← min(max(x, u − r), u + r) on monotone pieces."""
+    """4: play operator, C(t) = [u − r, u + r], F = 0: x ← min(max(x, u − r), u + r) on monotone pieces of u = sin 2t."""
     r, x0 = 0.4, torch.tensor([0.1], dtype=F64)
 
     def exact(t):
@@ -154,7 +154,8 @@ def play():
             x = min(max(x, u - r), u + r)
         return torch.tensor([x], dtype=F64)
 
-    return di.Inclusion(lambda t, x: 0 * x, Shifted(di.Box(-r, r), lambda t: torch.sin(2 * t))), x0, 1.25 * math.pi, exact
+    C = Shifted(di.Box(-r, r), lambda t: torch.sin(2 * t))
+    return di.Inclusion(lambda t, x: 0 * x, C), x0, 1.25 * math.pi, exact
 
 
 def moving_half_space():

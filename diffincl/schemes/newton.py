@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from .. import _check
 from ..functions import ProxFunction
 
-__all__ = ["Source", "differentiated", "implicit_step", "jacobian", "require_precision"]
+__all__ = ["Source", "differentiated", "implicit_step", "jacobian", "require_precision", "times"]
 
 Source = Callable[[Tensor, Tensor], Tensor]
 Prox = Callable[[Tensor, Tensor], Tensor]
@@ -46,7 +46,7 @@ def implicit_step(source: Source, g: ProxFunction, t_next: Tensor, h: float | Te
         # One Newton step with a frozen Jacobian has the derivative of the implicit function; that alone is taken.
         # By the inverse: the forward derivative of linalg.solve is wrong under vmap (torch 2).
         inverse = torch.linalg.inv_ex(jacobian(lambda u: u - g.prox(source(u, start), h, t_next), u))[0]
-        step = (inverse @ r.unsqueeze(-1)).squeeze(-1)
+        step = times(inverse, r)
         step = torch.where(converged & torch.isfinite(step).all(-1, keepdim=True), step, 0.0)
         x_next = x_next - (step - step.detach())
     return x_next, source(torch.where(converged, x_next, start), x)
@@ -62,33 +62,29 @@ def _root(source: Callable[[Tensor], Tensor], prox: Prox, x: Tensor, tol: float,
     """
     u = reached = x
     done, age = torch.zeros_like(x[..., :1]), torch.zeros_like(x[..., :1])  # the share s solved; iterations since
-    s, tiny = torch.ones_like(done), torch.zeros_like(done, dtype=torch.bool)
+    s = torch.ones_like(done)
     for _ in range(max_iter):
         running = (done < 1) & (s - done > SHORTEST)
         if _check.nowhere(running):
             break
-        u_next, arrived, tiny = _newton(lambda u, s=s: u - x - s * (source(u) - x),
-                                        lambda v, gamma, s=s: prox(v, gamma * s), u, tiny, tol)
+        u_next, arrived = _newton(lambda u, s=s: u - x - s * (source(u) - x),
+                                  lambda v, gamma, s=s: prox(v, gamma * s), u, tol)
         arrived, age, gap = running & arrived, age + 1, s - done
         lost = running & ~arrived & ((age >= PATIENCE) | ~torch.isfinite(u_next).all(-1, keepdim=True))
         reached = torch.where(arrived, u_next, reached)
         u = torch.where(arrived | lost, reached, torch.where(running, u_next, u))
         done = torch.where(arrived, s, done)
         s = torch.where(arrived, (s + LENGTHEN * gap).clamp_max(1), torch.where(lost, done + SHORTEN * gap, s))
-        age, tiny = torch.where(arrived | lost, 0.0, age), tiny & ~(arrived | lost)
+        age = torch.where(arrived | lost, 0.0, age)
     return reached, done >= 1
 
 
-def _newton(Gamma: Callable[[Tensor], Tensor], prox: Prox, u: Tensor, before: Tensor,
-            tol: float) -> tuple[Tensor, Tensor, Tensor]:
-    """One Newton step towards u = prox_{γh}(u − γΓ(u)), whether it has arrived and whether it was tiny, as ``before``.
+def _newton(Gamma: Callable[[Tensor], Tensor], prox: Prox, u: Tensor, tol: float) -> tuple[Tensor, Tensor]:
+    """One Newton step towards u = prox_{γh}(u − γΓ(u)), and whether that is where u or the step arrives.
 
-    Arrived: the residual with γ = 1 is within the tolerance, or the step and the one before it are, or the residual
-    with γ = 1/‖Γ'‖ (which does not saturate where hL is large) is no larger than its own rounding.
+    Arrived: the residual with γ = 1 is within the tolerance, or the residual with γ = 1/‖Γ'‖ (which does not saturate
+    where hL is large) is no larger than its own rounding. A small step proves nothing: on a steep piece every one is.
     """
-    def small(v: Tensor) -> Tensor:
-        return (v.abs() <= tol * (1 + u.abs())).all(-1, keepdim=True)
-
     value, M = Gamma(u), jacobian(Gamma, u)
     gamma = 1 / M.abs().sum(-1).amax(-1, keepdim=True).clamp_min(1)
     v = u - gamma * value
@@ -96,21 +92,22 @@ def _newton(Gamma: Callable[[Tensor], Tensor], prox: Prox, u: Tensor, before: Te
     identity = torch.eye(u.shape[-1], dtype=u.dtype, device=u.device)
     step = _solve(identity - P @ (identity - gamma.unsqueeze(-1) * M), r)
     usable = torch.isfinite(step).all(-1, keepdim=True)
-    spread = gamma * (P.abs() @ (M.abs() @ u.abs().unsqueeze(-1))).squeeze(-1)
-    rounding = 32 * torch.finfo(u.dtype).eps * (u.abs() + spread)
-    solved, tiny = small(u - prox(u - value, torch.ones_like(gamma))), usable & small(step)
-    arrived = solved | (tiny & before) | (usable & (r.abs() <= rounding).all(-1, keepdim=True))
-    return torch.where(solved, u, u - torch.where(usable, step, r)), arrived, tiny
+    constant = value - times(M, u)
+    rounding = u.abs() + gamma * times(P.abs(), times(M.abs(), u.abs()) + constant.abs())
+    rounded = usable & (r.abs() <= 32 * torch.finfo(u.dtype).eps * rounding).all(-1, keepdim=True)
+    residual = u - prox(u - value, torch.ones_like(gamma))
+    solved = (residual.abs() <= tol * (1 + u.abs())).all(-1, keepdim=True)
+    return torch.where(solved, u, u - torch.where(usable, step, r)), solved | rounded
+
+
+def times(A: Tensor, v: Tensor) -> Tensor:
+    """A v for every sample."""
+    return (A @ v.unsqueeze(-1)).squeeze(-1)
 
 
 def differentiated(r: Tensor) -> bool:
     """Whether somebody takes derivatives of ``r``: backward, forward or by a torch.func transform."""
-    return r.requires_grad or _transformed(r)
-
-
-def _transformed(x: Tensor) -> bool:
-    """Whether forward derivatives or a torch.func transform are under way."""
-    return not _check.concrete(x) or forward_ad.unpack_dual(x).tangent is not None
+    return r.requires_grad or _check.transforming() or forward_ad.unpack_dual(r).tangent is not None
 
 
 def jacobian(G: Callable[[Tensor], Tensor], u: Tensor, *, differentiable: bool = False) -> Tensor:
@@ -120,7 +117,7 @@ def jacobian(G: Callable[[Tensor], Tensor], u: Tensor, *, differentiable: bool =
     def summed(v: Tensor) -> Tensor:
         return G(v).flatten(end_dim=-2).sum(0) if v.ndim > 1 else G(v)
 
-    if not _check.concrete(u) or (differentiable and _transformed(u)):
+    if _check.transforming() or (differentiable and forward_ad.unpack_dual(u).tangent is not None):
         J = torch.movedim(torch.func.jacrev(summed)(u if differentiable else u.detach()), 0, -2)
         return J if differentiable else J.detach()
     # Plain autograd, with hooks of its own: inside a checkpointed segment torch.func is refused.
