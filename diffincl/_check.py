@@ -14,8 +14,8 @@ from torch import Tensor
 __all__: list[str] = []
 
 
-_is_functorch_wrapped = getattr(torch._C, "_functorch").is_functorch_wrapped_tensor  # noqa: B009
-_unwrapped = getattr(torch._C._functorch, "get_unwrapped")  # noqa: B009
+_functorch = getattr(torch._C, "_functorch")  # noqa: B009
+_is_functorch_wrapped, _unwrapped = _functorch.is_functorch_wrapped_tensor, _functorch.get_unwrapped
 
 
 def concrete(x: Tensor) -> bool:
@@ -25,7 +25,7 @@ def concrete(x: Tensor) -> bool:
 
 def transforming() -> bool:
     """Whether a torch.func transform is under way."""
-    return getattr(torch._C._functorch, "peek_interpreter_stack")() is not None  # noqa: B009
+    return _functorch.peek_interpreter_stack() is not None
 
 
 def nowhere(mask: Tensor) -> bool:

@@ -36,7 +36,7 @@ class ForwardEuler:
     Moreau, "Evolution problem associated with a moving convex set in a Hilbert space", 1977; theory D1, §6.
     """
 
-    order: ClassVar[int] = 1
+    order = 1
     prox_fraction: ClassVar[float] = 1.0
     failure: ClassVar[str] = "the prox of g returned a value that is not finite; check g.prox"
 
@@ -71,7 +71,7 @@ class ProxHeun:
     without prox); theory D7, §6.
     """
 
-    order: ClassVar[int] = 2
+    order = 2
     error_order: ClassVar[int] = 2
     prox_fraction: ClassVar[float] = 0.5
     failure: ClassVar[str] = "the prox of g returned a value that is not finite; check g.prox"
@@ -146,7 +146,7 @@ class ARS222:
     1997, (2,2,2); theory §6.
     """
 
-    order: ClassVar[int] = 2
+    order = 2
     error_order: ClassVar[int] = 3
     prox_fraction: ClassVar[float] = 1 - math.sqrt(0.5)
     failure: ClassVar[str] = "the prox of g returned a value that is not finite; check g.prox"

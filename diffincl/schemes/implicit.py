@@ -59,7 +59,7 @@ class ImplicitEuler:
 
     tol: float | None = None
     max_iter: int = 1000
-    order: ClassVar[int] = 1
+    order = 1
     prox_fraction: ClassVar[float] = 1.0
     failure: ClassVar[str] = ("the inner Newton iteration of ImplicitEuler did not converge; take smaller "
                               "steps, raise max_iter, or use float64")
@@ -202,7 +202,7 @@ class SemiImplicitEuler:
 
     tol: float | None = None
     max_iter: int = 1000
-    order: ClassVar[int] = 1
+    order = 1
     prox_fraction: ClassVar[float] = 1.0
     failure: ClassVar[str] = ("the inner iteration of SemiImplicitEuler left a residual |u − prox_h(x − h(F + J(u − "
                               "x)))| above its tolerance; take smaller steps, raise max_iter, or use float64")
