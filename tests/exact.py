@@ -144,7 +144,7 @@ def face():
 
 
 def play():
-    """4: play operator, C(t) = [u − r, u + r] and F = 0, u = sin 2t: x ← min(max(x, u − r), u + r) piece by piece."""
+    """4: play operator, C(t) = [u − r, u + r], F = 0: x ← min(max(x, u − r), u + r) on monotone pieces; u = sin 2t."""
     r, x0 = 0.4, torch.tensor([0.1], dtype=F64)
 
     def exact(t):

@@ -204,3 +204,55 @@ def test_an_infinite_field_is_never_hidden_by_the_prox(scheme):
         flow = di.Inclusion(lambda t, x: torch.inf + 0 * x, di.Orthant())
     with pytest.raises(di.SolveError):
         di.solve(flow, torch.ones(2), [0.0, 1.0], scheme=scheme)
+
+
+@EVERY
+@pytest.mark.parametrize("kind", [di.PiecewiseConstant, di.PiecewiseLinear], ids=lambda k: k.__name__)
+def test_growth_and_sensitivity_of_single_steps_under_attack(scheme, kind):
+    """Ascent over the weights themselves, one step of an ensemble; linear weights move within the step."""
+    gen, members, h = torch.Generator().manual_seed(7), 30, 0.5
+    count = 1 if kind is di.PiecewiseConstant else 2
+    weights = [torch.randn(count, members, *s, generator=gen, dtype=F64) for s in ((4, 2), (4,), (2, 4), (2,))]
+    z = torch.randn(members, 2, 2, generator=gen, dtype=F64)
+    z[:, 1] = z[:, 0] + 0.1 * z[:, 1]
+    variables = [v.requires_grad_() for v in (*weights, z)]
+    optimiser = torch.optim.Adam(variables, lr=0.03)
+    nearest = 0.0
+    for k in range(30):
+        flow = di.Inclusion(di.ResNetField(*(kind(w, 0.0, h) for w in weights)), di.Orthant())
+        x0 = torch.relu(z)
+        x = di.solve(flow, x0, [0.0, h], scheme=scheme, throw=False).x[-1]
+        x = torch.where(x.isnan(), x0, x)  # no root: the field is not monotone
+        gap = vector_norm(x[:, 0] - x[:, 1] + 1e-300, dim=-1) / vector_norm(x0[:, 0] - x0[:, 1], dim=-1).clamp_min(1e-6)
+        if k % 5 == 4:
+            still = di.Inclusion(di.ResNetField(*(kind(w.detach(), 0.0, h) for w in weights)), di.Orthant())
+            factor = di.bounds.discrete_sensitivity(still, [0.0, h], scheme).curve[-1]
+            growth = di.bounds.discrete_growth(still, [0.0, h], x0.detach(), scheme).curve[-1]
+            assert bool((gap.detach() <= factor * (1 + 1e-9)).all())
+            assert bool((x.detach().norm(dim=-1) <= growth * (1 + 1e-9)).all())
+            nearest = max(nearest, float((x.detach().norm(dim=-1) / growth).max()))
+        optimiser.zero_grad()
+        (-(gap.clamp_max(1e3)).sum() - x.norm(dim=-1).sum() / 10).backward()
+        optimiser.step()
+    assert nearest > 0.3 or scheme == di.SemiImplicitEuler()  # which has no bound to come near to
+
+
+def test_no_factor_of_ars222_is_near_one():
+    """F(t) = 1, then 0: in contact the second prox sees the first one's multiplier √2 times; the bound is attained."""
+    flow = di.Inclusion(lambda t, x: torch.where(t > 0, 0.0, 1.0) + 0 * x, di.Orthant(), lipschitz=0.0)
+    x0 = torch.tensor([[0.0], [1e-3]], dtype=F64)
+    x = di.solve(flow, x0, [0.0, 0.1], scheme=di.ARS222()).x[-1]
+    factor = float(di.bounds.discrete_sensitivity(flow, [0.0, 0.1], di.ARS222()).curve[-1])
+    assert float((x[0] - x[1]).abs()) / 1e-3 == pytest.approx(factor, rel=1e-9) == pytest.approx(2**0.5, rel=1e-9)
+
+
+def test_the_factor_of_ars222_is_the_smaller_of_its_two_forms():
+    """For hL = 2 and ρ = 1 (ResNet-S): 1/√8 + ¼ + 1 + 3γ/√8 + 1/(2γ); for small hL the other form."""
+    A, zero = torch.eye(2, dtype=F64), torch.zeros(2, dtype=F64)
+    flow, gamma = di.Inclusion(di.ResNetSField(A, zero, zero), di.Orthant()), 1 - 0.5**0.5
+
+    def factor(h):
+        return float(di.bounds.discrete_sensitivity(flow, [0.0, h], di.ARS222()).curve[-1])
+
+    assert factor(2.0) == pytest.approx(1.25 + (1 + 3 * gamma) / 8**0.5 + 1 / (2 * gamma), rel=1e-9)
+    assert factor(0.01) == pytest.approx(2**0.5 + 0.01 * (1 + 1 / (2 * gamma)), rel=1e-9)

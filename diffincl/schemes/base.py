@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -65,14 +65,11 @@ class Embedded(NamedTuple):
 class Scheme(Protocol):
     """What ``solve`` and the discrete bounds ask of a scheme."""
 
+    prox_fraction: ClassVar[float]
+    failure: ClassVar[str]
+
     @property
     def order(self) -> int: ...
-
-    @property
-    def prox_fraction(self) -> float: ...
-
-    @property
-    def failure(self) -> str: ...
 
     def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float,
              x: Tensor) -> tuple[Tensor, Tensor]: ...

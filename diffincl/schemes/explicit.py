@@ -116,9 +116,9 @@ class ARS222:
 
     Notes
     -----
-    Factor. 1 − δ = 1/(2γ), γ − δ = 1 and c = (1 − γ)/γ = 1 + √2. Let Δ be the difference of two trajectories,
-    v = w − u, ρ₀ and ρ₁ the factors of E₀ = x − hF(t, x) and E₁ = u − hF(t + γh, u). ‖Δw‖ <= ρ_γ‖Δx‖ with ρ_γ = 1 − γ +
-    γρ₀, and by firm nonexpansiveness (Δu·Δv >= 0) ‖aΔu + bΔv‖ <= max(|a|, |b|)‖Δw‖ for all a, b. The last argument is
+    Factor. 1 − δ = 1/(2γ), γ − δ = 1 and c = (1 − γ)/γ = 1 + √2. Δ is the difference of two trajectories, v = w − u, ρ₀
+    and ρ₁ are the factors of E₀ = x − hF(t, x) and E₁ = u − hF(t + γh, u). ‖Δw‖ <= ρ_γ‖Δx‖ with ρ_γ = 1 − γ + γρ₀, and
+    by firm nonexpansiveness (Δu·Δv >= 0) ‖aΔu + bΔv‖ <= max(|a|, |b|)‖Δw‖ for all a, b. The last argument is
 
         z = x − hδF₀ − h(1 − δ)F₁ − cv = u − √2 v + hF₀ − hF₁/(2γ)                                                (a)
           = (λ − 1/√2)u + (λ − √2)v + (1 − λ/√2)x − (1 + γλ)E₀ + E₁/(2γ),  λ = 3/√8,                             (b)
@@ -133,11 +133,11 @@ class ARS222:
 
     Examples
     --------
-    >>> import torch, diffincl as di
+    >>> import math, torch, diffincl as di
     >>> flow = di.Inclusion(lambda t, x: x, di.L1())  # (x0 + 1)e^{−t} − 1 until it sticks at 0
-    >>> t, x0 = torch.linspace(0, 0.5, 51), torch.ones(1, dtype=torch.float64)
-    >>> di.solve(flow, x0, t, scheme=ARS222()).x[-1] - (2 * torch.tensor(-0.5).exp() - 1)
-    tensor([-1.6505e-06], dtype=torch.float64)
+    >>> t, one = torch.linspace(0, 0.5, 51), torch.ones(1, dtype=torch.float64)
+    >>> di.solve(flow, one, t, scheme=ARS222()).x[-1] - (2 * math.exp(-0.5) - 1)
+    tensor([1.0185e-05], dtype=torch.float64)
 
     References
     ----------

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from .. import _check
 from ..functions import ProxFunction
 
-__all__ = ["Source", "differentiated", "implicit_step", "jacobian", "require_precision"]
+__all__ = ["Source", "differentiated", "implicit_step", "jacobian", "require_precision", "times"]
 
 Source = Callable[[Tensor, Tensor], Tensor]
 Prox = Callable[[Tensor, Tensor], Tensor]
@@ -46,7 +46,7 @@ def implicit_step(source: Source, g: ProxFunction, t_next: Tensor, h: float | Te
         # One Newton step with a frozen Jacobian has the derivative of the implicit function; that alone is taken.
         # By the inverse: the forward derivative of linalg.solve is wrong under vmap (torch 2).
         inverse = torch.linalg.inv_ex(jacobian(lambda u: u - g.prox(source(u, start), h, t_next), u))[0]
-        step = _times(inverse, r)
+        step = times(inverse, r)
         step = torch.where(converged & torch.isfinite(step).all(-1, keepdim=True), step, 0.0)
         x_next = x_next - (step - step.detach())
     return x_next, source(torch.where(converged, x_next, start), x)
@@ -92,15 +92,16 @@ def _newton(Gamma: Callable[[Tensor], Tensor], prox: Prox, u: Tensor, tol: float
     identity = torch.eye(u.shape[-1], dtype=u.dtype, device=u.device)
     step = _solve(identity - P @ (identity - gamma.unsqueeze(-1) * M), r)
     usable = torch.isfinite(step).all(-1, keepdim=True)
-    constant = value - _times(M, u)
-    rounding = u.abs() + gamma * _times(P.abs(), _times(M.abs(), u.abs()) + constant.abs())
+    constant = value - times(M, u)
+    rounding = u.abs() + gamma * times(P.abs(), times(M.abs(), u.abs()) + constant.abs())
     rounded = usable & (r.abs() <= 32 * torch.finfo(u.dtype).eps * rounding).all(-1, keepdim=True)
     residual = u - prox(u - value, torch.ones_like(gamma))
     solved = (residual.abs() <= tol * (1 + u.abs())).all(-1, keepdim=True)
     return torch.where(solved, u, u - torch.where(usable, step, r)), solved | rounded
 
 
-def _times(A: Tensor, v: Tensor) -> Tensor:
+def times(A: Tensor, v: Tensor) -> Tensor:
+    """A v for every sample."""
     return (A @ v.unsqueeze(-1)).squeeze(-1)
 
 
