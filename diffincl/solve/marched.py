@@ -31,6 +31,9 @@ def solve_marched(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme | Sw
         raise ValueError(f"{type(scheme).__name__} with steps per sample reads the values of the states, which is not "
                          f"possible inside torch.func transforms and torch.compile. Take Fixed steps of ProxHeun or "
                          f"ARS222 there.")
+    if gradient == "checkpoint":
+        raise ValueError(f'gradient="checkpoint" needs the same steps for all samples; got {scheme} with steps per '
+                         f'sample. Take gradient="backprop", or Fixed steps of ProxHeun or ARS222.')
     control = _control(flow, scheme, steps)
     _require_resolvable(control, x0)
     F, g = WatchedField(x0), WatchedProx(flow.g)
