@@ -110,8 +110,8 @@ def choice(name: str, value: Any, options: Sequence[Any]) -> Any:
 
 def times(t: Any) -> tuple[list[float], float]:
     """Strictly increasing finite times as floats, and the rounding unit of the dtype they came in."""
-    if isinstance(t, list | tuple) and len(t) > 1 and all(type(value) is float for value in t):
-        values = list(t)
+    if isinstance(t, list | tuple) and len(t) > 1 and all(type(value) in (float, int) for value in t):
+        values = [float(value) for value in t]
         if not (all(map(math.isfinite, values)) and all(a < b for a, b in pairwise(values))):
             raise ValueError(_fault_in_times(values))
         return values, sys.float_info.epsilon

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -128,7 +127,7 @@ def plan(field: Field, t: object, steps: Fixed | Adaptive | None = None) -> Plan
     values, eps = _check.times(t)
     largest = max(abs(values[0]), abs(values[-1]))
     tolerance = 4 * eps * largest + (KNOT_TOLERANCE * field.knot_length if field.knots else 0.0)
-    saves = [_snap(value, field.knots, tolerance) for value in values] if field.knots else values
+    saves = _snapped(values, field.knots, tolerance) if field.knots else values
     for a, b in pairwise(saves if field.knots else ()):
         if not a < b:
             raise ValueError(f"t holds two times that both count as the knot {a:g} of the weights (tolerance "
@@ -143,11 +142,14 @@ def plan(field: Field, t: object, steps: Fixed | Adaptive | None = None) -> Plan
     return Plan(tuple(boundaries), tuple(index[time] for time in saves))
 
 
-def _snap(value: float, knots: Sequence[float], tolerance: float) -> float:
-    """The knot within ``tolerance`` of a time, else the time."""
-    k = bisect(knots, value)
-    nearest = min(knots[max(k - 1, 0):k + 1], key=lambda knot: abs(knot - value))
-    return nearest if abs(nearest - value) <= tolerance else value
+def _snapped(values: list[float], knots: Sequence[float], tolerance: float) -> list[float]:
+    """For each of some increasing times the knot within ``tolerance`` of it, else the time."""
+    snapped, k = [], 0
+    for value in values:
+        while k + 1 < len(knots) and abs(knots[k + 1] - value) <= abs(knots[k] - value):
+            k += 1
+        snapped.append(knots[k] if abs(knots[k] - value) <= tolerance else value)
+    return snapped
 
 
 def _divide(stops: list[float], steps: Fixed | Adaptive | None) -> list[float]:

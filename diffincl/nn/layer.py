@@ -28,6 +28,10 @@ class InclusionLayer(nn.Module):
     scheme : Scheme, optional
         ``ForwardEuler()`` by default: N residual layers.
 
+    Notes
+    -----
+    With a fixed-step scheme the layer works under torch.func and torch.compile(fullgraph=True).
+
     Examples
     --------
     >>> import torch, diffincl as di
@@ -43,7 +47,8 @@ class InclusionLayer(nn.Module):
         self.t = t.detach().cpu() if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
         self.field, self.g = as_field(field), g
         self.scheme = ForwardEuler() if scheme is None else scheme
-        plan(self.flow.field, self.t)
+        layout = plan(self.flow.field, self.t)
+        self.times = [layout.t[k] for k in layout.saves]  # floats, which torch.compile can read
 
     @property
     def flow(self) -> Inclusion:
@@ -52,4 +57,4 @@ class InclusionLayer(nn.Module):
 
     def forward(self, x0: Tensor) -> Tensor:
         """State at the last time, shape of ``x0`` (*batch, d), which must lie in the domain of g."""
-        return solve(self.flow, x0, self.t, scheme=self.scheme).x[-1]
+        return solve(self.flow, x0, self.times, scheme=self.scheme).x[-1]

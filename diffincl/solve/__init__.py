@@ -30,7 +30,7 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     x0 : Tensor (*batch, d), floating point, in C(t[0])
         Its dtype and device are kept.
     t : Tensor (T,) or sequence, strictly increasing
-        Save times, kept in float64; t[0] is the initial time.
+        Save times, kept in float64; t[0] is the initial time. Inside torch.compile a list of floats.
     scheme : Scheme, optional
         ``ForwardEuler()`` (the ResNet layer) by default.
     steps : Fixed or Adaptive, optional
@@ -38,7 +38,10 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
         ``t = torch.linspace(0, T, N + 1)`` with N-piece weights on [0, T] is the N-layer network. ``SwitchingDP5``
         takes ``Adaptive()`` then, and ``ExactFlow`` needs none. With ``Adaptive`` every sample has steps of its own.
     gradient : "backprop" or "checkpoint"
-        Automatic differentiation through the steps, with all states kept or recomputed in segments.
+        Automatic differentiation through the steps. "backprop" keeps what every step computes; "checkpoint" keeps 2√N
+        of N states and takes the steps once more in the backward pass: first derivatives only; F and g must give the
+        same values again (torch's default random numbers are drawn again). Under torch.func, torch.compile and
+        forward mode both are plain automatic differentiation.
     throw : bool
         Raise ``SolveError`` with the partial solution when a sample fails; otherwise go on with the others (whose
         states are right; for gradients of weights that they share with it, solve again without the failed sample).
@@ -66,8 +69,10 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
 
     Notes
     -----
-    Gradients are those of the discrete steps. There is no reverse-time adjoint: trajectories merge at contact, so the
-    flow is not injective and cannot be run backward.
+    Fixed steps of the explicit schemes work under torch.func.vmap, jacrev, jvp, hessian and
+    torch.compile(fullgraph=True), where values cannot be read: start and states are not checked there, and a failure
+    shows as NaN. Gradients are those of the discrete steps. There is no reverse-time adjoint: trajectories merge at
+    contact, so the flow is not injective and cannot be run backward.
     """
     scheme = ForwardEuler() if scheme is None else scheme
     if not isinstance(flow, Inclusion):

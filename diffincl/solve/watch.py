@@ -67,7 +67,7 @@ class WatchedProx(ProxFunction):
         """A step starts from ``x`` at ``t``, a 0-dim tensor or (*batch, 1)."""
         self.start = x, t
         self.left = torch.zeros(x.shape[:-1], dtype=torch.bool, device=x.device)
-        self.z, self.t_next = x, torch.zeros((*x.shape[:-1], 1), dtype=torch.float64, device=x.device)
+        self.z, self.t_next = x.detach(), torch.zeros((*x.shape[:-1], 1), dtype=torch.float64, device=x.device)
 
     def prox(self, x: Tensor, h: float | Tensor, t: float | Tensor = 0.0) -> Tensor:
         self.evaluations += 1
