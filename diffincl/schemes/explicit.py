@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,8 +37,8 @@ class ForwardEuler:
     """
 
     order = 1
-    prox_fraction = 1.0
-    failure = "the prox of g returned a value that is not finite; check g.prox"
+    prox_fraction: ClassVar[float] = 1.0
+    failure: ClassVar[str] = "the prox of g returned a value that is not finite; check g.prox"
 
     def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float,
              x: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,9 +72,9 @@ class ProxHeun:
     """
 
     order = 2
-    error_order = 2
-    prox_fraction = 0.5
-    failure = "the prox of g returned a value that is not finite; check g.prox"
+    error_order: ClassVar[int] = 2
+    prox_fraction: ClassVar[float] = 0.5
+    failure: ClassVar[str] = "the prox of g returned a value that is not finite; check g.prox"
 
     def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float | Tensor,
              x: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,9 +147,9 @@ class ARS222:
     """
 
     order = 2
-    error_order = 3
-    prox_fraction = 1 - math.sqrt(0.5)
-    failure = "the prox of g returned a value that is not finite; check g.prox"
+    error_order: ClassVar[int] = 3
+    prox_fraction: ClassVar[float] = 1 - math.sqrt(0.5)
+    failure: ClassVar[str] = "the prox of g returned a value that is not finite; check g.prox"
 
     def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float | Tensor,
              x: Tensor) -> tuple[Tensor, Tensor]:

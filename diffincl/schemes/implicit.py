@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -59,8 +60,8 @@ class ImplicitEuler:
     tol: float | None = None
     max_iter: int = 1000
     order = 1
-    prox_fraction = 1.0
-    failure = ("the inner Newton iteration of ImplicitEuler did not converge; take smaller "
+    prox_fraction: ClassVar[float] = 1.0
+    failure: ClassVar[str] = ("the inner Newton iteration of ImplicitEuler did not converge; take smaller "
                               "steps, raise max_iter, or use float64")
 
     def __post_init__(self) -> None:
@@ -121,8 +122,8 @@ class Trapezoid:
     theta: float = 0.5
     tol: float | None = None
     max_iter: int = 1000
-    prox_fraction = 1.0
-    failure = ("the inner Newton iteration of Trapezoid did not converge; take smaller "
+    prox_fraction: ClassVar[float] = 1.0
+    failure: ClassVar[str] = ("the inner Newton iteration of Trapezoid did not converge; take smaller "
                               "steps, raise max_iter, or use float64")
 
     def __post_init__(self) -> None:
@@ -202,8 +203,8 @@ class SemiImplicitEuler:
     tol: float | None = None
     max_iter: int = 1000
     order = 1
-    prox_fraction = 1.0
-    failure = ("the inner iteration of SemiImplicitEuler left a residual |u − prox_h(x − h(F + J(u − "
+    prox_fraction: ClassVar[float] = 1.0
+    failure: ClassVar[str] = ("the inner iteration of SemiImplicitEuler left a residual |u − prox_h(x − h(F + J(u − "
                               "x)))| above its tolerance; take smaller steps, raise max_iter, or use float64")
 
     def __post_init__(self) -> None:
