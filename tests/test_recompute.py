@@ -139,6 +139,46 @@ def test_fields_that_differentiate_inside_keep_their_parameters(field):
     assert_same(both(make, lambda sol: sol.x.square().sum(), [0.0, 1.0], [*field.parameters(), start], 23))
 
 
+class ByKeyword(Energy):
+    """Tensors in keywords and in lists."""
+
+    def forward(self, t, x):
+        return torch.stack([torch.nn.functional.linear(x, weight=self.W), x]).sum(0)
+
+
+class DetachedEnergy(Energy):
+    """Makes a leaf for itself in every call."""
+
+    def forward(self, t, x):
+        with torch.enable_grad():
+            y = x.detach().requires_grad_()
+            return torch.autograd.grad(torch.cosh(y @ self.W).sum(), y, create_graph=True)[0]
+
+
+@pytest.mark.parametrize("field", [ByKeyword(), DetachedEnergy()], ids=lambda f: type(f).__name__)
+@pytest.mark.parametrize("scheme", [di.ForwardEuler(), di.ProxHeun()], ids=repr)
+def test_fields_that_make_leaves_or_take_keywords(field, scheme):
+    x0 = drawn(4, 3, seed=1, grad=False).tanh()
+    def make():  # in a closure, where no module shows the parameter
+        return di.Inclusion(lambda t, x: field(t, x), di.Box(-1.0, 1.0)), x0, []
+    assert_same(both(make, lambda sol: sol.x.square().sum(), [0.0, 1.0], [field.W], 23, scheme))
+
+
+def test_compiled_fields_keep_their_parameters_and_hidden_tensors_are_refused():
+    start, W = drawn(4, 3, seed=1), drawn(3, 3)
+    field = Transformed()
+    field.forward = lambda t, x: torch.tanh(x @ field.W)
+    torch._dynamo.reset()
+    module = torch.compile(field, backend="eager")
+    def make():
+        return di.Inclusion(module, di.Box(-1.0, 1.0)), start.tanh(), []
+    assert_same(both(make, lambda sol: sol.x.square().sum(), [0.0, 1.0], [field.W, start], 23))
+    closure = torch.compile(lambda t, x: torch.tanh(x @ W), backend="eager")
+    sol = di.solve(di.Inclusion(closure, di.Box(-1.0, 1.0)), start.tanh(), [0.0, 1.0], gradient="checkpoint")
+    with pytest.raises(RuntimeError, match=r"did not see that F or g reads a tensor of shape \(3, 3\)"):
+        sol.x.sum().backward()
+
+
 def test_a_computed_tensor_in_a_function_of_its_own_is_refused_not_lost():
     theta, x0 = drawn(3, 3), drawn(4, 3, seed=1, grad=False).abs()
     W = 2 * theta
@@ -198,6 +238,8 @@ def test_nothing_is_left_when_the_solution_goes():
     gc.disable()
     try:
         assert sum(v() is not None for v in kept) > 10
+        sol.x.sum().backward()
+        assert sum(v() is not None for v in kept) == 1  # a; the states go with the graph
         del sol
         assert sum(v() is not None for v in kept) == 1  # a, which the test holds
     finally:
@@ -302,6 +344,22 @@ def test_partial_solutions_keep_their_gradients(n, rows):
         assert plain == again if isinstance(plain, str) else torch.allclose(plain, again, 1e-12, 0.0, equal_nan=True)
 
 
+@pytest.mark.parametrize("n", [10, 100])
+def test_a_failure_that_the_prox_hides_is_repeated_as_it_was(n):
+    """F is infinite for an instant, which the projection makes finite: NaN from there on in both passes."""
+    x0 = torch.tensor([[0.1, 0.2], [0.9, 0.3]], dtype=F64, requires_grad=True)
+    a, found = torch.tensor([0.1, -0.2], dtype=F64, requires_grad=True), []
+    flow = di.Inclusion(lambda t, x: torch.where((x[..., :1] > 0.5) & (t > 0.4) & (t < 0.6), torch.inf, a * x),
+                        di.Box(-1.0, 1.0))
+    for gradient in ("backprop", "checkpoint"):
+        sol = di.solve(flow, x0, [0.0, 0.25, 0.75, 1.0], steps=di.Fixed(n=n), gradient=gradient, throw=False)
+        assert sol.status.tolist() == [0, 1]
+        assert sol.x[:, 1].isnan().all(-1).tolist() == [False, False, True, True]
+        found.append(torch.autograd.grad(sol.x[:, 0].sum() + sol.x[1].sum(), x0)[0])
+    torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-12, atol=0)
+    assert bool(found[1][0].isfinite().all())
+
+
 def test_a_field_that_changes_shape_midway_keeps_what_came_before():
     a = drawn(2)
     flow = di.Inclusion(lambda t, x: a * x if t < 0.35 else x[..., :1], di.Orthant())
@@ -340,6 +398,8 @@ def test_mixed_precision_is_as_it_was():
     for gradient in ("backprop", "checkpoint"):
         with torch.autocast("cpu", torch.bfloat16):
             sol = di.solve(flow, x0, [0.0, 1.0], steps=di.Fixed(n=20), gradient=gradient)
+            after = layer(x0).float()  # the casts of the pass without gradients are not kept for it
         grads.append((sol.x.detach(), torch.autograd.grad(sol.x[-1].sum(), layer.weight)[0]))
+        assert bool(torch.autograd.grad(after.sum(), layer.weight)[0].any())
     assert torch.equal(grads[0][0], grads[1][0])
     torch.testing.assert_close(grads[0][1], grads[1][1], rtol=0.05, atol=1e-2)

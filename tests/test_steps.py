@@ -33,6 +33,15 @@ def test_fixed_steps_divide_every_interval_equally(saves, n):
     assert len(layout.t) - 1 == saves * -(-n // saves)
 
 
+def test_save_times_far_apart_find_their_knots():
+    """Times that miss knots 3 and 8 of ten by rounding, with other knots and times between them."""
+    knots = [k / 10 for k in range(11)]
+    layout = plan(layers(10), [0.0, 0.3 + 1e-15, 0.55, 0.8 - 1e-15, 1.0])
+    field = layers(10)
+    assert [layout.t[k] for k in layout.saves] == [0.0, field.knots[3], 0.55, field.knots[8], 1.0]
+    assert len(layout.t) == len({*knots, 0.55})
+
+
 def test_a_step_length_that_divides_evenly_takes_no_extra_step():
     assert len(plan(PLAIN, [0.0, 0.3], di.Fixed(0.1)).t) == 4
     assert len(plan(PLAIN, [0.0, 0.31], di.Fixed(0.1)).t) == 5

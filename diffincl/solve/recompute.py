@@ -82,7 +82,7 @@ class Tape(TorchFunctionMode):
         self.states: list[Tensor] = []
         self.random: list[tuple[Tensor, Tensor | None]] = []
         self.read: dict[int, Tensor] = {}
-        self.made: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # by steps that enable gradients for themselves
+        self.made: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # with gradients, by the steps themselves
         self._note(tuple(parameters))
 
     @contextmanager
@@ -95,10 +95,9 @@ class Tape(TorchFunctionMode):
         self._note(args)
         self._note(kwargs)
         value = func(*args, **(kwargs or {}))
-        if torch.is_grad_enabled():
-            for made in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(made, Tensor) and made.requires_grad and id(made) not in self.read:
-                    self.made[made] = None
+        for made in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(made, Tensor) and made.requires_grad and id(made) not in self.read:
+                self.made[made] = None
         return value
 
     def _note(self, value: Any) -> None:
@@ -184,6 +183,7 @@ class _Pass:
         adjoint, *rest = cotangents
         rows, total = iter(rest), list[Tensor | None]([None] * len(read))
         by_step = [[next(rows) for _ in range(count)] for count in self.counts]
+        seen = False
         for j in reversed(range(len(self.tape.at) - 1)):
             steps = range(self.tape.at[j], self.tape.at[j + 1])
             if adjoint is None and all(c is None for k in steps for c in by_step[k]):
@@ -191,6 +191,12 @@ class _Pass:
             start = states[j].detach().requires_grad_()
             with self.tape.replaying(j, stand_ins):
                 outputs, weights = self._again(steps, start, states[j + 1], by_step, adjoint)
+            if not seen and _leaves(outputs, [start, *targets, *read]):
+                with self.tape.replaying(j, stand_ins), Tape(start, 1) as again:
+                    outputs, weights = self._again(steps, start, states[j + 1], by_step, adjoint)
+                leaves = _leaves(outputs, [start, *targets, *read])
+                _require_none([leaf for leaf in leaves if leaf not in again.made])
+            seen = True
             if outputs:
                 adjoint = _accumulate(total, _gradients(outputs, weights, start, targets, read))
             else:
@@ -240,6 +246,29 @@ def _gradients(outputs: list[Tensor], weights: list[Tensor], start: Tensor, targ
                            "hands directly to an autograd.Function of its own. Hand over W.clone() in place of W, or "
                            "take gradient='backprop'.")
     return list(found[:1 + len(targets)])
+
+
+def _leaves(outputs: list[Tensor], known: list[Tensor]) -> list[Tensor]:
+    """Leaves of the graph behind some tensors, as far as known ones, that are not known."""
+    ids, found = {id(v) for v in known}, dict[int, Tensor]()
+    todo, done = [v.grad_fn for v in outputs], {v.grad_fn for v in known}
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in done:
+            done.add(node)
+            todo += [behind for behind, _ in node.next_functions]
+            leaf = getattr(node, "variable", None)
+            if leaf is not None and id(leaf) not in ids:
+                found[id(leaf)] = leaf
+    return list(found.values())
+
+
+def _require_none(leaves: list[Tensor]) -> None:
+    """Raise where the repeated steps read a tensor of which the pass saw nothing."""
+    if leaves:
+        raise RuntimeError(f"gradient='checkpoint' did not see that F or g reads {_check.describe(leaves[0])}, which "
+                           f"requires gradients: code that is compiled hides it. Make it a parameter of a module that "
+                           f"is the field, or take gradient='backprop'.")
 
 
 def _accumulate(total: list[Tensor | None], found: list[Tensor | None]) -> Tensor | None:
