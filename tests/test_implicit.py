@@ -195,9 +195,25 @@ def test_implicit_euler_gradient_of_a_stiff_step_is_the_implicit_one():
     assert float(dk) == pytest.approx(-1 / (1 + 1e7) ** 2, rel=1e-5)
 
 
-def test_implicit_euler_is_not_taken_in_by_a_small_step_on_a_steep_piece():
-    flow = di.Inclusion(lambda t, x: 1e5 * x.clamp(max=0) - 1, di.Whole())
+@pytest.mark.parametrize("steep", [1e5, 1e7, 1e12])
+def test_implicit_euler_is_not_taken_in_by_a_small_step_on_a_steep_piece(steep):
+    """At 0 the residual over the slope is below the rounding of 1, and the root is 1."""
+    flow = di.Inclusion(lambda t, x: steep * x.clamp(max=0) - 1, di.Whole())
     assert float(di.solve(flow, torch.zeros(1), [0.0, 1.0], scheme=di.ImplicitEuler()).x[-1]) == 1.0
+
+
+def test_a_singular_jacobian_at_the_start():
+    """F = −u + (u − 1)³, x = 1, h = 1: Γ'(1) = 0, the root is 2."""
+    flow = di.Inclusion(lambda t, x: (x - 1) ** 3 - x, di.Whole())
+    x = di.solve(flow, torch.ones(1, dtype=F64), [0.0, 1.0], scheme=di.ImplicitEuler()).x[-1]
+    assert float(x) == pytest.approx(2.0, abs=1e-12)
+
+
+def test_a_sample_without_a_root_is_given_up_in_time():
+    sol = di.solve(di.Inclusion(lambda t, x: -1 - torch.exp(x * x), di.Whole()), torch.zeros(1, dtype=F64), [0.0, 1.0],
+                   scheme=di.ImplicitEuler(), throw=False)
+    assert sol.status.item() == 2
+    assert sol.stats.evaluations < 1500  # all max_iter iterations would take 3000
 
 
 @pytest.mark.parametrize("stiffness", [1e3, 1e6, 1e9])

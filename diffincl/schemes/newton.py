@@ -91,13 +91,12 @@ def _newton(Gamma: Callable[[Tensor], Tensor], prox: Prox, u: Tensor, tol: float
     r, P = u - prox(v, gamma), jacobian(lambda v: prox(v, gamma), v)
     identity = torch.eye(u.shape[-1], dtype=u.dtype, device=u.device)
     step = _solve(identity - P @ (identity - gamma.unsqueeze(-1) * M), r)
-    usable = torch.isfinite(step).all(-1, keepdim=True)
     constant = value - times(M, u)
     rounding = u.abs() + gamma * times(P.abs(), times(M.abs(), u.abs()) + constant.abs())
-    rounded = usable & (r.abs() <= 32 * torch.finfo(u.dtype).eps * rounding).all(-1, keepdim=True)
-    residual = u - prox(u - value, torch.ones_like(gamma))
-    solved = (residual.abs() <= tol * (1 + u.abs())).all(-1, keepdim=True)
-    return torch.where(solved, u, u - torch.where(usable, step, r)), solved | rounded
+    rounded = (r.abs() <= 32 * torch.finfo(u.dtype).eps * rounding) & torch.isfinite(step)
+    solved = (u - prox(u - value, torch.ones_like(gamma))).abs() <= tol * (1 + u.abs())
+    solved, rounded = solved.all(-1, keepdim=True), rounded.all(-1, keepdim=True)
+    return torch.where(solved, u, u - step), solved | rounded
 
 
 def times(A: Tensor, v: Tensor) -> Tensor:
