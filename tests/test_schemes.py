@@ -256,3 +256,11 @@ def test_the_factor_of_ars222_is_the_smaller_of_its_two_forms():
 
     assert factor(2.0) == pytest.approx(1.25 + (1 + 3 * gamma) / 8**0.5 + 1 / (2 * gamma), rel=1e-9)
     assert factor(0.01) == pytest.approx(2**0.5 + 0.01 * (1 + 1 / (2 * gamma)), rel=1e-9)
+
+
+def test_the_drift_in_the_growth_of_ars222():
+    """From 0 with F = −b2: hd(√2γ + 1 + 1/(2γ)) in both forms, d = ‖b2‖; the step itself is h b2."""
+    zero, b2, gamma = torch.zeros(1, 2, dtype=F64), torch.tensor([3.0, 4.0], dtype=F64), 1 - 0.5**0.5
+    flow, x0 = di.Inclusion(di.ResNetSField(zero, zero[0, :1], b2), di.Orthant()), torch.zeros(2, dtype=F64)
+    growth = float(di.bounds.discrete_growth(flow, [0.0, 0.1], x0, di.ARS222()).curve[-1])
+    assert growth == pytest.approx(0.5 * (2**0.5 * gamma + 1 + 1 / (2 * gamma)), rel=1e-9)
