@@ -190,7 +190,7 @@ def test_a_step_must_stay_within_the_reach():
     assert di.Ball().within_reach(x, 0.0, z, 0.1).tolist() == [True] * 6
     reason = g.refusal(x[3], 0.0, z[3], 0.1, 0.3)
     assert reason == ("the step of h = 0.3 leads 1.5 away from OutsideBall(radius=1.0, center=0.0), whose nearest "
-                      "point is unique only within its reach 1; take h below 0.2")
+                      "point is unique only within its reach 1; try h below 0.2")
     assert "not finite; check g.prox" in di.Ball().refusal(x[3], 0.0, z[3], 0.1, 0.3)
     assert "not finite; check g.prox" in g.refusal(x[5], 0.0, z[5], 0.1, 0.3)
 
@@ -200,7 +200,7 @@ def test_a_jump_of_the_shift_counts_as_a_step():
     x = vector(2.0, 0.0)  # stays where it is while the ball comes
     assert bool(g.within_reach(x, 0.0, x, 0.5))
     assert not bool(g.within_reach(x, 0.0, x, 0.7))
-    assert g.refusal(x, 0.0, x, 0.8, 0.8).endswith("take h below 0.6667 (in the frame that moves with the set)")
+    assert g.refusal(x, 0.0, x, 0.8, 0.8).endswith("try h below 0.6667 (in the frame that moves with the set)")
     product = di.Product(di.Ball(), g, sizes=(1, 2))
     far = torch.cat([vector(0.0), x])
     assert bool(product.within_reach(far, 0.0, far, 0.5))

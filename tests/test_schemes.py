@@ -1,5 +1,7 @@
 """Contract of every scheme: staying in C, discrete bound, where F is evaluated, gradients."""
 
+import dataclasses
+
 import pytest
 import torch
 from catalogue import EXPLICIT, FUNCTIONS, SCHEMES, D
@@ -206,7 +208,8 @@ def test_an_infinite_field_is_never_hidden_by_the_prox(scheme):
         di.solve(flow, torch.ones(2), [0.0, 1.0], scheme=scheme)
 
 
-@EVERY
+@pytest.mark.parametrize("scheme", [s for n, s in SCHEMES.items() if n != "SemiImplicitEuler"],  # it has no factor
+                         ids=[n for n in SCHEMES if n != "SemiImplicitEuler"])
 @pytest.mark.parametrize("kind", [di.PiecewiseConstant, di.PiecewiseLinear], ids=lambda k: k.__name__)
 def test_growth_and_sensitivity_of_single_steps_under_attack(scheme, kind):
     """Ascent over the weights themselves, one step of an ensemble; linear weights move within the step."""
@@ -218,6 +221,8 @@ def test_growth_and_sensitivity_of_single_steps_under_attack(scheme, kind):
     variables = [v.requires_grad_() for v in (*weights, z)]
     optimiser = torch.optim.Adam(variables, lr=0.03)
     nearest = 0.0
+    if hasattr(scheme, "max_iter"):  # most of its time would go to samples without a root
+        scheme = dataclasses.replace(scheme, max_iter=60)
     for k in range(30):
         flow = di.Inclusion(di.ResNetField(*(kind(w, 0.0, h) for w in weights)), di.Orthant())
         x0 = torch.relu(z)
@@ -234,7 +239,7 @@ def test_growth_and_sensitivity_of_single_steps_under_attack(scheme, kind):
         optimiser.zero_grad()
         (-(gap.clamp_max(1e3)).sum() - x.norm(dim=-1).sum() / 10).backward()
         optimiser.step()
-    assert nearest > 0.3 or scheme == di.SemiImplicitEuler()  # which has no bound to come near to
+    assert nearest > 0.3
 
 
 def test_no_factor_of_ars222_is_near_one():

@@ -79,7 +79,7 @@ class ProxFunction:
         if math.isinf(self.reach) or length == 0.0:
             return "the prox of g returned a value that is not finite; check g.prox"
         return (f"the step of h = {h:g} leads {length:.4g} away from {self}, whose nearest point is unique only within "
-                f"its reach {self.reach:g}; take h below {h * self.reach / length:.4g}")
+                f"its reach {self.reach:g}; try h below {h * self.reach / length:.4g}")
 
     def _lengths(self, x: Tensor, z: Tensor, t_next: Time) -> tuple[Tensor, Tensor]:
         """How far the step goes and how far it ends from its prox."""

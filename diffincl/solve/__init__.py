@@ -86,7 +86,7 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     if isinstance(scheme, Penalty):
         if steps is not None:
             raise ValueError(f"Penalty has steps of its own, Penalty(step=...) or its tolerances; got steps = {steps}.")
-        solution, error = solve_penalised(flow, x0, layout, scheme)
+        solution, error = solve_penalised(flow, x0, layout, scheme), None
     elif marches or isinstance(steps, Adaptive):
         solution, error = solve_marched(flow, x0, layout, scheme, steps, gradient, progress)
     else:

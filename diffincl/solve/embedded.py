@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..fields import FieldFunction
-from ..functions import ProxFunction
 from ..schemes import ARS222, Embedded, ProxHeun
 from ..switching import Attempt, Segment, Tolerance
+from .watch import WatchedProx
 
 __all__ = ["EmbeddedStepper"]
 
@@ -30,7 +30,7 @@ class EmbeddedStepper:
     boundary than the tolerance (theory §6).
     """
 
-    def __init__(self, scheme: ProxHeun | ARS222, F: FieldFunction, g: ProxFunction, watched: bool):
+    def __init__(self, scheme: ProxHeun | ARS222, F: FieldFunction, g: WatchedProx, watched: bool):
         self.scheme, self.F, self.g, self.watched = scheme, F, g, watched
         self.error_order = scheme.error_order
 
@@ -41,7 +41,7 @@ class EmbeddedStepper:
     def attempt(self, t: Tensor, h: Tensor, x: Tensor, mode: Contact, tolerance: Tolerance | None) -> Attempt:
         """A step with its error estimate."""
         assert tolerance is not None
-        e = self.scheme.embedded(self.F, self.g, t.to(x), (t + h).to(x), h.to(x), x)
+        e = self._step(t, h, x)
         error = e.error.abs()
         if self.watched:
             error = torch.where(mode.touching, error, torch.maximum(error, e.displacement))
@@ -52,8 +52,14 @@ class EmbeddedStepper:
 
     def advance(self, t: Tensor, span: Tensor, theta: Tensor, x: Tensor, mode: Contact) -> tuple[Tensor, Segment]:
         """An accepted step again, for its derivatives."""
-        e = self.scheme.embedded(self.F, self.g, t.to(x), (t + span).to(x), span.to(x), x)
+        e = self._step(t, span, x)
         return e.x, _straight(span, x, e)
+
+    def _step(self, t: Tensor, h: Tensor, x: Tensor) -> Embedded:
+        """The step; of a sample that leaves the tube around a prox-regular set it is NaN, and tried shorter."""
+        if self.g.limited:
+            self.g.begin(x, t.to(x))
+        return self.scheme.embedded(self.F, self.g, t.to(x), (t + h).to(x), h.to(x), x)
 
 
 def _straight(h: Tensor, x: Tensor, e: Embedded) -> Segment:

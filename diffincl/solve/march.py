@@ -62,7 +62,8 @@ class March:
     def run(self, keep: bool, progress: bool) -> None:
         """March through all intervals; ``keep`` the accepted steps to take them again."""
         mode: Any = None
-        with torch.no_grad(), tqdm(total=len(self.intervals), unit="interval", disable=not progress) as bar:
+        first, last = self.intervals[0][0], self.intervals[-1][1]
+        with torch.no_grad(), tqdm(total=last - first, unit="t", disable=not progress) as bar:
             for a, b in self.intervals:
                 self.interval, stepper = (a, b), self.stepper(a, b, self.x)
                 if self.control is not None and bool(torch.isinf(self.clock.h).all()):
@@ -70,14 +71,10 @@ class March:
                 before, mode = mode, stepper.start(self.clock.t, self.x)
                 if isinstance(before, Mode) and isinstance(mode, Mode):
                     self.switches.compare(before, mode, self.status.unsqueeze(-1) == OK, self.clock.t, kinks=False)
-                mode = self._cross(stepper, b, mode, keep, bar)
-                bar.update(1 - bar.n % 1 if bar.n % 1 else 1)
-
-    def _cross(self, stepper: Stepper, b: float, mode: Any, keep: bool, bar: tqdm) -> Any:
-        """Bring every sample to ``b``."""
-        while bool((live := (self.clock.t < b) & (self.status.unsqueeze(-1) == OK)).any()):
-            mode = self._round(stepper, b, live, mode, keep)
-        return mode
+                while bool((live := (self.clock.t < b) & (self.status.unsqueeze(-1) == OK)).any()):
+                    mode = self._round(stepper, b, live, mode, keep)
+                    if progress:  # the time of the sample that is furthest behind
+                        bar.update(float(torch.where(live, self.clock.t, b).min()) - first - bar.n)
 
     def _round(self, stepper: Stepper, b: float, live: Tensor, mode: Any, keep: bool) -> Any:
         """One attempt of every sample that has not arrived; the modes after it."""
@@ -158,7 +155,6 @@ class March:
         h = torch.minimum(100 * h0, h1)
         return torch.where(h.isfinite() & (h > 0), h, h0)
 
-
     def again(self, x0: Tensor) -> Rows:
         """The accepted steps once more from ``x0``, differentiably."""
         rows, x = Rows(x0, self.rows.n), x0
@@ -179,8 +175,8 @@ class March:
 def state_at(s: Tensor, t: Tensor, t_next: Tensor, x_next: Tensor, segment: Segment, flow: Inclusion
              ) -> tuple[Tensor, Tensor]:
     """State, kept in C, and multiplier at times ``s`` of the step from t to t_next."""
+    s = torch.where(s.isfinite(), s, t)  # samples without a save time left
     theta = ((s - t) / torch.where(segment.span > 0, segment.span, 1.0)).clamp(0, 1)
-    theta = torch.where(s.isfinite(), theta, 0.0)
     inner = flow.g.prox(segment.state(theta), 0.0, s.to(x_next))
     return torch.where(s >= t_next, x_next, inner), segment.multiplier(theta)
 

@@ -14,7 +14,7 @@ from ..functions import ConvexSet, ProxFunction
 from ..inclusion import Inclusion
 from ..schemes import ARS222, ProxHeun, Scheme
 from ..solution import FIELD_MISSHAPEN, OK, REASONS, Solution, Stats
-from ..steps import Adaptive, Fixed, Plan
+from ..steps import Adaptive, Fixed, Plan, plan
 from ..switching import ExactFlow, Stepper, SwitchingDP5
 from .embedded import EmbeddedStepper
 from .march import March
@@ -71,17 +71,15 @@ class Resumed:
         flow, x = solution.flow, solution.x[k]
         fine = x.isfinite().all(-1, keepdim=True)
         start = torch.where(fine, x, solution.x[0])
-        steps = _again(self.steps, float(solution.t[-1] - solution.t[0]))
-        layout = Plan((float(solution.t[k]), *times), tuple(range(len(times) + 1)))
+        stops, steps = (float(solution.t[k]), *times), self.steps
+        layout = Plan(stops, tuple(range(len(stops))))
+        if isinstance(steps, Fixed):  # of the same length on a part of the interval
+            steps = Fixed(steps.longest(float(solution.t[-1] - solution.t[0])))
+            layout = plan(flow.field, list(stops), steps)
         again, error = solve_marched(flow, start, layout, self.scheme, steps, "backprop", progress=False)
         if error:
             raise error
         return torch.where(fine, again.x[1:], torch.nan)
-
-
-def _again(steps: Fixed | Adaptive | None, span: float) -> Fixed | Adaptive | None:
-    """The same step length on a part of the interval."""
-    return Fixed(steps.longest(span)) if isinstance(steps, Fixed) else steps
 
 
 def _control(flow: Inclusion, scheme: Scheme | SwitchingDP5 | ExactFlow, steps: Fixed | Adaptive | None

@@ -34,16 +34,16 @@ class Penalised:
         return torch.stack([torch.lerp(solution.x[k], solution.x[k + 1], (time - a) / (b - a)) for time in times])
 
 
-def solve_penalised(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Penalty) -> tuple[Solution, Exception | None]:
-    """Integrate the penalised ODE; what has been computed, and the error that ended it."""
-    times, error, message, evaluations = [layout.t[k] for k in layout.saves], None, "success", 0
+def solve_penalised(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Penalty) -> Solution:
+    """Integrate the penalised ODE, as one system: if one sample stops it, all stop there."""
+    times, kind, message, evaluations = [layout.t[k] for k in layout.saves], OK, "success", 0
     try:
         x, evaluations = scheme.integrate(flow, x0, times)
-    except PenaltyError as caught:
-        x, error, message = caught.states, caught, str(caught)
+    except PenaltyError as error:
+        x, kind, message = error.states, STEP_FAILED, str(error)
     t = torch.tensor(times[:len(x)], dtype=torch.float64)
-    status = torch.full(x0.shape[:-1], STEP_FAILED if error else OK, dtype=torch.int8, device=x0.device)
+    status = torch.full(x0.shape[:-1], kind, dtype=torch.int8, device=x0.device)
     reached = torch.full(status.shape, float(t[-1]), dtype=torch.float64, device=x0.device)
     stats = Stats(len(t) - 1, evaluations, evaluations)
     reasons = {**REASONS, STEP_FAILED: message}
-    return Solution(t, x, status, message, stats, flow, Penalised(scheme), reached, reasons), error
+    return Solution(t, x, status, message, stats, flow, Penalised(scheme), reached, reasons)

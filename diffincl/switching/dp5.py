@@ -76,9 +76,7 @@ class SwitchingDP5:
     """
 
     kinks: bool = True
-    order = 5
     name = "SwitchingDP5"
-    adaptive = True
 
     def on(self, flow: Inclusion, a: float, b: float, F: FieldFunction, x: Tensor) -> _DP5:
         """The stepper on an interval [a, b] between two knots; ``F`` is called for every value of the field."""
@@ -89,7 +87,7 @@ class SwitchingDP5:
 class _DP5:
     """SwitchingDP5 on an interval without knots."""
 
-    error_order, failure = 5, "F was not finite"
+    error_order = 5
 
     def __init__(self, F: FieldFunction, bounds: Bounds, pieces: Pieces | None):
         self.F, self.bounds, self.pieces = F, bounds, pieces

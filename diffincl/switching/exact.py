@@ -47,7 +47,6 @@ class ExactFlow:
     """
 
     name = "ExactFlow"
-    adaptive = False
 
     def on(self, flow: Inclusion, a: float, b: float, F: FieldFunction, x: Tensor) -> _Exact:
         """The stepper on an interval [a, b] between two knots; ``F`` is called for every value of the field."""
