@@ -41,6 +41,26 @@ def test_a_capture_by_a_moving_set_is_noticed(scheme):
     torch.testing.assert_close(sol.x, expected, rtol=0, atol=5e-6)
 
 
+@pytest.mark.parametrize(("scheme", "tol", "factor"), [(di.ProxHeun(), 1e-4, 5), (di.ARS222(), 1e-5, 100),
+                                                       (di.SwitchingDP5(), 1e-4, 5)], ids=str)
+def test_no_release_is_missed_in_a_long_rest(scheme, tol, factor):
+    """x' = cos(t + φ) − ¼, x >= 0: at rest the state says nothing about F, and a step over a whole period would end at
+    rest again."""
+    phase = torch.linspace(0, 2 * math.pi, 17, dtype=F64)[:-1].unsqueeze(-1)
+    flow = di.Inclusion.from_velocity(lambda t, x: torch.cos(t + phase) - 0.25, di.Orthant())
+    horizon = 8 * math.pi
+
+    def free(t):
+        return 0.5 + torch.sin(t + phase) - torch.sin(phase) - 0.25 * t
+
+    turn = -math.acos(0.25)  # where the free path turns upward, up to periods: the last time before the end
+    last = turn + 2 * math.pi * torch.floor((phase + horizon - turn) / (2 * math.pi)) - phase
+    end = torch.full_like(phase, horizon)
+    exact_end = free(end) + torch.relu(-torch.minimum(free(end), free(last)))
+    x = di.solve(flow, torch.full_like(phase, 0.5), [0.0, horizon], scheme=scheme, steps=di.Adaptive(tol, tol)).x[-1]
+    assert float((x - exact_end).abs().max()) <= factor * tol
+
+
 def test_an_obstacle_is_gone_around_and_not_jumped_over():
     """Prox-regular: a trial step through the ball is refused and tried shorter, whatever the first step was."""
     obstacle = di.OutsideBall(1.0)

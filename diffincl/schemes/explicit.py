@@ -79,26 +79,31 @@ class ProxHeun:
     def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float | Tensor,
              x: Tensor) -> tuple[Tensor, Tensor]:
         """One step; see the package for the contract. ``h`` may be a tensor (*batch, 1)."""
-        _, _, z, x_next = self._proxes(F, g, t, t_next, h, x)
+        _, _, z, x_next, _ = self._proxes(F, g, t, t_next, h, x)
         return x_next, z
 
     def embedded(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: Tensor, x: Tensor) -> Embedded:
-        """One step with tensors t, t_next, h (*batch, 1); the error is x⁺ − y, Heun less forward–backward Euler.
+        """One step with tensors t, t_next, h (*batch, 1); the error is x⁺ − y, Heun less forward–backward Euler, or
+        ½h(F(t + h, y) − F(t, x)), the same without the proxes, whichever is larger.
 
-        The difference is of second order where the step is of third, and blind on curved sets, where both are off by
-        the same. Rows with h = 0 rest.
+        In contact the first is 0 whatever F does: alone it would let the step grow over a release and the next contact.
+        It is of second order where the step is of third, and blind on curved sets, where both are off by the same. Rows
+        with h = 0 rest.
         """
-        w, y, z, x_next = self._proxes(F, g, t, t_next, h, x)
-        return _embedded(x, h, x_next, z, x_next - y, _displacement((w, y), (z, x_next)), self.prox_fraction * h)
+        w, y, z, x_next, change = self._proxes(F, g, t, t_next, h, x)
+        error = _larger(x_next - y, change)
+        return _embedded(x, h, x_next, z, error, _displacement((w, y), (z, x_next)), self.prox_fraction * h)
 
     def _proxes(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float | Tensor,
-                x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Argument and value of both proxes."""
-        w = x - h * F(t, x)
+                x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Argument and value of both proxes, and ½h(F(t, x) − F(t + h, y))."""
+        hF0 = h * F(t, x)
+        w = x - hF0
         y = g.prox(w, h, t_next)
-        z = 0.5 * x + 0.5 * (y - h * F(t_next, y))
+        hF1 = h * F(t_next, y)
+        z = 0.5 * x + 0.5 * (y - hF1)
         z = torch.add(z, w, alpha=0.0)  # a prox can hide an infinite stage; 0·∞ keeps it in sight
-        return w, y, z, g.prox(z, 0.5 * h, t_next)
+        return w, y, z, g.prox(z, 0.5 * h, t_next), 0.5 * (hF0 - hF1)
 
     def bound(self, size: Tensor, c: StepConstants) -> Tensor:
         """½‖x‖ + ½(ρ₂‖y‖ + h‖F(t + h, 0)‖) with ‖y‖ <= ρ₁‖x‖ + h‖F(t, 0)‖ (D7)."""
@@ -154,11 +159,12 @@ class ARS222:
     def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float | Tensor,
              x: Tensor) -> tuple[Tensor, Tensor]:
         """One step; see the package for the contract. ``h`` may be a tensor (*batch, 1)."""
-        _, _, z, x_next = self._proxes(F, g, t, t_next, h, x)
+        _, _, z, x_next, _ = self._proxes(F, g, t, t_next, h, x)
         return x_next, z
 
     def embedded(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: Tensor, x: Tensor) -> Embedded:
-        """Two steps of h/2 with tensors t, t_next, h (*batch, 1); the error is (two half steps − one of h)/3.
+        """Two steps of h/2 with tensors t, t_next, h (*batch, 1); the error is (two half steps − one of h)/3, or the
+        same difference of the integrals of −F alone, whichever is larger: in contact the first is 0 whatever F does.
 
         Rows with h = 0 rest.
         """
@@ -166,20 +172,22 @@ class ARS222:
         whole = self._proxes(F, g, t, t_next, h, x)
         first = self._proxes(F, g, t, t_half, half, x)
         second = self._proxes(F, g, t_half, t_next, half, first[3])
-        *_, z, x_next = second
-        pairs = [pair for stage in (whole, first, second) for pair in (stage[:2], stage[2:])]
-        return _embedded(x, h, x_next, z, (x_next - whole[3]) / 3, _displacement(*pairs), self.prox_fraction * half)
+        z, x_next = second[2:4]
+        pairs = [pair for stage in (whole, first, second) for pair in (stage[:2], stage[2:4])]
+        error = _larger((x_next - whole[3]) / 3, (first[4] + second[4] - whole[4]) / 3)
+        return _embedded(x, h, x_next, z, error, _displacement(*pairs), self.prox_fraction * half)
 
     def _proxes(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float | Tensor,
-                x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Argument and value of both proxes; hξ = (w − u)/γ needs no division by h."""
+                x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Argument and value of both proxes, and the integral of −F; hξ = (w − u)/γ needs no division by h."""
         gamma, t_stage = self.prox_fraction, torch.lerp(t, t_next, self.prox_fraction)
         delta = 1 - 1 / (2 * gamma)
         F0 = F(t, x)
         w = x - gamma * h * F0
         u = g.prox(w, gamma * h, t_stage)
-        z = x - h * (delta * F0 + (1 - delta) * F(t_stage, u)) - (1 - gamma) / gamma * (w - u)
-        return w, u, z, g.prox(z, gamma * h, t_next)
+        integral = h * (delta * F0 + (1 - delta) * F(t_stage, u))
+        z = x - integral - (1 - gamma) / gamma * (w - u)
+        return w, u, z, g.prox(z, gamma * h, t_next), -integral
 
     def bound(self, size: Tensor, c: StepConstants) -> Tensor:
         """The smaller of the two forms in the notes; a drift d adds hd wherever it adds to ‖ΔF‖."""
@@ -190,6 +198,11 @@ class ARS222:
         by_euler = w / math.sqrt(8) + size / 4 + (1 + gamma * lam) * euler \
             + (c.euler_inside * w + h * c.drift_inside) / (2 * gamma)
         return torch.minimum(by_L, by_euler) * (1 + 2.0**-50)
+
+
+def _larger(a: Tensor, b: Tensor) -> Tensor:
+    """Entry by entry the one of larger size."""
+    return torch.where(a.abs() >= b.abs(), a, b)
 
 
 def _displacement(*pairs: tuple[Tensor, ...]) -> Tensor:
