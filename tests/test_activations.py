@@ -511,14 +511,15 @@ def test_from_callable_with_a_given_domain():
 @given(st.floats(-1e6, 1e6), st.floats(1e-8, 1e8), st.sampled_from(sorted(ROWS)))
 def test_any_point_and_step_solve_the_equation(x, h, name):
     """y + hφ'(y) = x in the form that s = ρ⁻¹(y) gives. Rounding s moves y = ρ(s) by |s|ρ'(s) units, which is much of y
-    where ρ has a zero away from 0 (hardsigmoid at −3, whose own prox has a formula)."""
+    where ρ has a zero away from 0 (hardsigmoid at −3, whose own prox has a formula); rounding x by a unit moves it by
+    |x|ρ'(s)/T'(s) (tanhshrink for large h)."""
     g = ROWS[name][0]
     y = g.prox(torch.tensor([x], dtype=F64), h)
     s = root.solve(g.parts, torch.tensor([x], dtype=F64), torch.tensor(h, dtype=F64))
     rho, gap, slope, rest = g.parts(s)
     assert g.lower <= float(y) <= g.upper
     miss = float((rho + h * gap - x).abs() / (slope + h * rest) * slope)  # in y
-    rounding = float(s.abs() * slope)
+    rounding = float(slope * torch.maximum(s.abs(), abs(x) / (slope + h * rest)))
     assert miss <= 1e-14 * max(max(abs(float(y)), 1e-290) * max(1.0, float(s.abs())), rounding)
     torch.testing.assert_close(y, rho, rtol=1e-13, atol=1e-14 * rounding if name == "hardsigmoid" else 0)
 
