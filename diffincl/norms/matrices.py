@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import _check
+from .. import _check
 
 __all__ = ["OperatorNorm", "dense", "largest_eigenvalue"]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import _check, norms
-from .fields import Weights
+from .. import _check, norms
+from ..fields import Weights
 
 __all__ = ["RATES", "Rate", "along", "centred", "optimise_scaling", "scaled", "uniform"]
 
