@@ -3,8 +3,8 @@
     python3 -m venv .venv-peers && .venv-peers/bin/python -m pip install -r benchmarks/requirements.txt   # optional
     python benchmarks/accuracy.py [--seed 0] [--repeats 5] [--quick] [--json FILE] [--figure FILE] [--peers PYTHON]
 
-Five tables: work and precision on the spiral and on random ReLU fields; how many of 256 reflected problems come out
-wrong unnoticed; gradients through a contact; N components in one solve. ODE solvers get the projected field, v where
+Tables: work and precision on the spiral and on random ReLU fields; how many of 256 reflected problems come out wrong
+unnoticed; gradients through a contact; N components in one solve; many trajectories together and one by one. ODE solvers get the projected field, v where
 x > 0 and max(v, 0) at x <= 0, with rtol = atol = tol. solve-nivp and nosnoc run in the environment of the first line;
 without it their rows say "not installed". One thread, float64; times are medians over the repeats, of runs from start
 to end with only the end saved; nosnoc, the ODE solvers on the reflected problems and torchdiffeq on N components are
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peers.batch import batch_rows
 from peers.contacts import contact_rows
 from peers.figure import draw
 from peers.gradients import gradient_rows
@@ -61,7 +62,8 @@ def main() -> None:
     tables = precision(settings)
     panels = dict(tables)
     for title, make in (("reflected problems, one by one for the ODE solvers", contact_rows),
-                        ("gradients through a contact", gradient_rows), ("N components in one solve", joint_rows)):
+                        ("gradients through a contact", gradient_rows), ("N components in one solve", joint_rows),
+                        ("2 000 trajectories of a ReLU field, d = 10, tol = 1e-4", batch_rows)):
         tables[title] = make(settings)
         show(title, tables[title])
     if options.json:

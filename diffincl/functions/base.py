@@ -66,6 +66,11 @@ class ProxFunction:
         eps = 1e-6 * (1 + vector_norm(x64, dim=-1, keepdim=True)) / (1 + vector_norm(v64, dim=-1, keepdim=True))
         return (vector_norm(x64 - self.prox(x64 + eps * v64, eps, t), dim=-1) / eps[..., 0]).to(x.dtype)
 
+    def kink_sides(self, x: Tensor, t: Time = 0.0) -> Tensor | None:
+        """Signs (*batch, n) of what is zero on a kink of g inside its domain: on a path that crosses the kink one of
+        them turns over. None where g has no such kink, or is not known to."""
+        return None
+
     def within_reach(self, x: Tensor, t: Time, z: Tensor, t_next: Time) -> Tensor:
         """Whether the step from ``x`` in C(t) to ``z``, whose prox is taken at ``t_next``, stays in the tube of radius
         ``reach``, (*batch,) bool: ‖z − x‖ and ‖z − prox z‖ are less than it. Always, where the reach is infinite."""

@@ -137,6 +137,8 @@ class ARS222:
     ε <= γh arrive √2 ε apart. Over many steps the bound is far above what trajectories do; where a stability factor
     matters, take ProxHeun.
 
+    A set that jumps within a step would throw the state ahead of it, by √2 times the jump; ``solve`` notices.
+
     Examples
     --------
     >>> import math, torch, diffincl as di
