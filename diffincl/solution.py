@@ -18,7 +18,8 @@ from .schemes import Scheme
 
 __all__ = ["LastSteps", "Solution", "SolveError", "Source", "Stats", "Switch", "Switches"]
 
-OK, FIELD_NOT_FINITE, STEP_FAILED, FIELD_MISSHAPEN, TOO_MANY_STEPS, STEP_TOO_SMALL, LEFT_TUBE, SET_JUMPED = range(8)
+(OK, FIELD_NOT_FINITE, STEP_FAILED, FIELD_MISSHAPEN, TOO_MANY_STEPS, STEP_TOO_SMALL, LEFT_TUBE,
+ SET_JUMPED) = range(8)
 
 REASONS = {
     OK: "success",
@@ -140,7 +141,8 @@ class Solution:
         States; NaN from the failure on in samples that failed.
     status : Tensor (*batch,), int
         0 success, 1 the field was not finite, 2 a step failed, 3 the field returned another shape or dtype, 4 too many
-        steps, 5 the step became too small, 6 a step left the tube in which projections on C are unique, 7 C jumped in a step.
+        steps, 5 the step became too small, 6 a step left the tube in which projections on C are unique, 7 C jumped in a
+        step.
     message : str
         What happened, and the remedy; ``explain`` says it for one sample.
     stats : Stats

@@ -1,8 +1,8 @@
 """The test set of Hull, Enright, Fellen and Sedgwick on the whole space, as ODE solvers take it, on [0, 20].
 
 "Comparing numerical methods for ordinary differential equations", SIAM J. Numer. Anal. 9, 1972. The reference is
-scipy's DOP853 at tolerances far below. Of its solvers of order 4 and more diffrax asks for 4e-5 at tolerance 1e-8 on the
-whole set, of those below for 1e-3 at 1e-6 on class A; so it is asked here.
+scipy's DOP853 at a far smaller tolerance. diffrax asks of its solvers of order 4 and more for 4e-5 at tolerance 1e-8 on
+the whole set, of those below for 1e-3 at 1e-6 on class A; so it is asked here.
 """
 
 import math
