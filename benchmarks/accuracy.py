@@ -6,12 +6,13 @@
 Tables: work and precision on the spiral and on random ReLU fields; how many of 256 reflected problems come out wrong
 unnoticed; gradients through a contact; N components in one solve; many trajectories together and one by one.
 
-ODE solvers get the projected field, v where x > 0 and max(v, 0) at x <= 0, with rtol = atol = tol. solve-nivp and nosnoc
-run in the environment of the first line; without it their rows say "not installed". One thread, float64; times are
-medians over the repeats, of runs from start to end with only the end saved; nosnoc, the ODE solvers on the reflected
-problems and torchdiffeq on N components are timed once. Sup errors are taken over the steps, of solvers that choose them
-on 401 times (the steps of ARS222 and ProxHeun end there, so they are shorter than in the timed run). ProxHeun needs
-tol^(-1/2) steps and chooses them down to tol = 1e-6 only. Every solver has a budget; "no result" says that it was spent.
+ODE solvers get the projected field, v where x > 0 and max(v, 0) at x <= 0, with rtol = atol = tol. solve-nivp and
+nosnoc run in the environment of the first line; without it their rows say "not installed". One thread, float64; times
+are medians over the repeats, of runs from start to end with only the end saved; nosnoc, the ODE solvers on the
+reflected problems and torchdiffeq on N components are timed once. Sup errors are taken over the steps, of solvers that
+choose them on 401 times (the steps of ARS222 and ProxHeun end there, so they are shorter than in the timed run).
+ProxHeun needs tol^(-1/2) steps and chooses them down to tol = 1e-6 only. Every solver has a budget; "no result" says
+that it was spent.
 The full run takes a quarter of an hour or more, --quick a few minutes.
 """
 

@@ -32,8 +32,8 @@ REASONS = {
     STEP_TOO_SMALL: "no step is small enough: the tolerances are below rounding, or F jumps in x, or a moving g in t, "
                     "here; raise rtol and atol, use float64, or end one solve at the jump and start another behind it",
     LEFT_TUBE: "a step left the tube around C in which projections are unique; take smaller steps",
-    SET_JUMPED: "C jumps in this step, which would throw the state of ARS222 ahead of it; end one solve at the jump and "
-                "start another behind it, from the projection on the new C, or take ForwardEuler() or ProxHeun()",
+    SET_JUMPED: "C jumps in this step, which would throw the state of ARS222 ahead of it; end one solve at the jump "
+                "and start another behind it, from the projection on the new C, or take ForwardEuler() or ProxHeun()",
 }
 
 

@@ -242,7 +242,7 @@ def test_implicit_euler_value_does_not_depend_on_who_differentiates():
 
 @pytest.mark.parametrize("scheme", [di.ImplicitEuler(), di.Trapezoid(0.75), di.SemiImplicitEuler(max_iter=1)], ids=str)
 def test_a_failure_tells_how_far_it_is_from_a_root(scheme):
-    """u = max(x + 1 + exp(u²), 0) has none for x = 0: what is told is the residual of some u, at least the least one."""
+    """u = max(x + 1 + exp(u²), 0) has none for x = 0: the residual told is that of some u, no less than the least."""
     flow = di.Inclusion(lambda t, x: -1 - torch.exp(x * x), di.Orthant())
     x0 = torch.tensor([[0.0], [0.25], [0.1]], dtype=F64)
     with pytest.raises(di.SolveError, match=r"sample \(0,\) failed in step 0 .*residual of .* All of them") as caught:

@@ -27,7 +27,8 @@ class ProxFunction:
     3. ``coordinatewise = True`` only if prox acts on each coordinate alone: then it is nonexpansive in every ℓp;
     4. ``convex = False`` if g is only prox-regular, ``reach`` then the radius of the tube around its domain in which
        the prox is unique; ``polyhedral = True`` only for a set that finitely many linear inequalities describe (schemes
-       reach order 2 through contact there), ``moving = True`` if g depends on t.
+       reach order 2 through contact there), ``moving = True`` if g depends on t;
+    5. ``kink_sides`` where g has kinks inside its domain that a path can cross: derivatives are wrong there.
 
     Examples
     --------
