@@ -30,7 +30,7 @@ from peers.batch import batch_rows
 from peers.contacts import contact_rows
 from peers.figure import draw
 from peers.gradients import gradient_rows
-from peers.joint import joint_rows
+from peers.joint import joint_rows, one_state_rows
 from peers.precision import relu_rows, spiral_rows
 from peers.rows import Settings, ratios, show
 
@@ -67,6 +67,7 @@ def main() -> None:
     panels = dict(tables)
     for title, make in (("reflected problems, one by one for the ODE solvers", contact_rows),
                         ("gradients through a contact", gradient_rows), ("N components in one solve", joint_rows),
+                        ("N components as one state, which share their steps", one_state_rows),
                         ("2 000 trajectories of a ReLU field, d = 10, tol = 1e-4", batch_rows)):
         tables[title] = make(settings)
         show(title, tables[title])

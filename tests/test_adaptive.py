@@ -26,8 +26,7 @@ def worst(problem, scheme, tol, saves=41):
 ], ids=lambda v: getattr(v, "__name__", type(v).__name__))
 def test_error_in_units_of_the_tolerance(scheme, problem, tol):
     error, sol = worst(problem, scheme, tol)
-    # The number of steps times the local error: tol^{-1/3} steps of ARS222. ProxHeun has the estimate of order 1.
-    assert error <= (2 * tol ** (-1 / 3) if isinstance(scheme, di.ARS222) else 5)
+    assert error <= 5
     assert int(sol.stats.accepted.max()) <= 45 + 4 * tol ** (-1 / scheme.error_order)  # 40 save times
 
 
@@ -42,7 +41,7 @@ def test_a_capture_by_a_moving_set_is_noticed(scheme):
     torch.testing.assert_close(sol.x, expected, rtol=0, atol=5e-6)
 
 
-@pytest.mark.parametrize(("scheme", "tol", "factor"), [(di.ProxHeun(), 1e-4, 5), (di.ARS222(), 1e-5, 100),
+@pytest.mark.parametrize(("scheme", "tol", "factor"), [(di.ProxHeun(), 1e-4, 5), (di.ARS222(), 1e-5, 5),
                                                        (di.SwitchingDP5(), 1e-4, 5)], ids=str)
 def test_no_release_is_missed_in_a_long_rest(scheme, tol, factor):
     """x' = cos(t + φ) − ¼, x >= 0: at rest the state says nothing about F, and a step over a whole period would end at
