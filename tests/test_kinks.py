@@ -49,7 +49,7 @@ NOT_CROSSED = {
 @pytest.mark.parametrize("name", CROSSED)
 def test_a_crossed_kink_is_told(name, gradient):
     g, x0, field = CROSSED[name]
-    with pytest.warns(UserWarning, match="crosses a kink of g = .*Penalty") as told:
+    with pytest.warns(di.KinkWarning, match="crosses a kink of g = .*Penalty") as told:
         solve(g, x0, field, gradient=gradient)
     assert told[0].filename == __file__  # blamed on the caller's line
 
@@ -63,12 +63,12 @@ def test_nothing_is_told_where_no_kink_is_crossed(name):
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
 def test_every_scheme_tells(scheme):
-    with pytest.warns(UserWarning, match="crosses a kink"):
+    with pytest.warns(di.KinkWarning, match="crosses a kink"):
         solve(di.L1(0.5), scheme=scheme)
 
 
 def test_steps_per_sample_tell_too_and_one_sample_is_enough():
-    with pytest.warns(UserWarning, match="crosses a kink"):
+    with pytest.warns(di.KinkWarning, match="crosses a kink"):
         solve(di.L1(0.5), ((9.0,), (1.0,)), scheme=di.ARS222(), steps=di.Adaptive(1e-4, 1e-4))
 
 
@@ -87,6 +87,6 @@ def test_nothing_is_told_without_gradients_or_by_the_penalty_whose_gradients_are
 
 def test_the_problem_of_the_message():
     flow, x0, horizon, _ = exact.crossing()
-    with pytest.warns(UserWarning, match="crosses a kink"):
+    with pytest.warns(di.KinkWarning, match="crosses a kink"):
         x = di.solve(flow, x0.requires_grad_(), [0.0, horizon], steps=di.Fixed(n=30)).x[-1]
     assert float(torch.autograd.grad(x.sum(), x0)[0]) in (0.0, 1.0)

@@ -13,12 +13,12 @@ from ..schemes import ForwardEuler, Scheme
 from ..solution import Solution, SolveError
 from ..steps import Adaptive, Fixed, plan
 from ..switching import ExactFlow, SwitchingDP5
-from .kinks import CROSSED, Crossings
+from .kinks import CROSSED, Crossings, KinkWarning
 from .marched import solve_marched
 from .penalised import solve_penalised
 from .planned import solve_planned
 
-__all__ = ["solve"]
+__all__ = ["KinkWarning", "solve"]
 
 
 def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
@@ -76,7 +76,7 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     torch.compile(fullgraph=True), where values cannot be read: start and states are not checked there, and a failure
     shows as NaN. Gradients are those of the discrete steps. There is no reverse-time adjoint: trajectories merge at
     contact, so the flow is not injective and cannot be run backward. Where a trajectory crosses a kink of g (ℓ1), the
-    derivatives of the steps are not those of the flow; with gradients that is a ``UserWarning``.
+    derivatives of the steps are not those of the flow; with gradients that is a ``KinkWarning``.
     """
     scheme = ForwardEuler() if scheme is None else scheme
     if not isinstance(flow, Inclusion):
@@ -97,7 +97,7 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     else:
         solution, error = solve_planned(flow, x0, layout, scheme, gradient, throw, progress, kinks)
     if kinks.crossed and solution.x.requires_grad:
-        warnings.warn(CROSSED.format(g=flow.g), stacklevel=2)
+        warnings.warn(CROSSED.format(g=flow.g), KinkWarning, stacklevel=2)
     if error or (throw and _check.concrete(solution.status) and not solution.success):
         raise SolveError(solution.message, solution) from error
     return solution

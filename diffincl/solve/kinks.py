@@ -8,7 +8,13 @@ from torch import Tensor
 from .. import _check
 from ..functions import ProxFunction
 
-__all__ = ["CROSSED", "Crossings"]
+__all__ = ["CROSSED", "Crossings", "KinkWarning"]
+
+
+class KinkWarning(UserWarning):
+    """Derivatives were taken through a crossed kink of g, where those of the steps are not those of the flow."""
+
+
 
 CROSSED = ("a trajectory crosses a kink of g = {g} from one side to the other. Derivatives through the steps are not "
            "those of the flow there, however small the steps: where x' = −½sign(x) − 1, dx(T)/dx0 is 1/3, through the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ..inclusion import Inclusion
 from ..schemes import ForwardEuler, ProxHeun
-from ..solve import solve
+from ..solve import KinkWarning, solve
 from ..steps import Fixed
 
 __all__ = ["Case", "Claim", "Statement"]
@@ -41,10 +42,12 @@ class Case:
         ``steps`` None runs the network (forward Euler, one step a layer), a number a converged one (prox-Heun).
         """
         start = torch.cat([x0, y0], dim=-2)
-        if steps is None:
-            sol = solve(self.flow, start, self.t, scheme=ForwardEuler())
-        else:
-            sol = solve(self.flow, start, self.t, scheme=ProxHeun(), steps=Fixed(n=steps))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", KinkWarning)  # gradients only show the attack where to look
+            if steps is None:
+                sol = solve(self.flow, start, self.t, scheme=ForwardEuler())
+            else:
+                sol = solve(self.flow, start, self.t, scheme=ProxHeun(), steps=Fixed(n=steps))
         x, y = sol.x.chunk(2, dim=-2)
         return x, y
 
