@@ -13,8 +13,9 @@ from torch import Tensor
 
 from .. import _check, norms
 from ..fields import Weights
+from .scaling import alive_units, optimise_scaling, scaled_difference
 
-__all__ = ["RATES", "Rate", "along", "centred", "optimise_scaling", "scaled", "uniform"]
+__all__ = ["RATES", "Rate", "along", "centred", "scaled", "transposed", "uniform"]
 
 RATES = ("global", "centred", "scaled")
 
@@ -156,66 +157,8 @@ def _scaled(left: Weights, right: Weights, q: Tensor, status: str) -> Tensor:
     return 0.25 * torch.stack([start * start, start * end, end * end], -1) * (1 + 8 * norms.UNIT)
 
 
-def alive_units(left: Weights, right: Weights) -> Tensor:
-    """Units whose row and column are both nonzero somewhere on the piece; the others contribute nothing.
-
-    A unit that dies at one end only must stay: in between its row and column are both nonzero.
-    """
-    row = (left.A1 != 0).any(-1) | (right.A1 != 0).any(-1)
-    column = (left.A2 != 0).any(-2) | (right.A2 != 0).any(-2)
-    return row & column
-
-
-def _difference(weights: Weights, q: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
-    """A2Q and A1ᵀQ⁻¹ without dead units."""
-    return (weights.A2 * (q * alive).unsqueeze(-2), weights.A1.mT * (alive / q).unsqueeze(-2))
-
-
 def _scaled_norm(weights: Weights, q: Tensor, alive: Tensor, status: str) -> Tensor:
     """‖A2Q − A1ᵀQ⁻¹‖₂ from above, the rounding of the difference included."""
-    plus, minus = _difference(weights, q, alive)
+    plus, minus = scaled_difference(weights, q, alive)
     rounding = 4 * norms.UNIT * torch.linalg.matrix_norm(plus.abs() + minus.abs())
     return norms.dense(plus - minus, status=status).value + 1.01 * rounding
-
-
-def optimise_scaling(left: Weights, right: Weights, iterations: int = 150) -> Tensor:
-    """A diagonal Q, shape (*batch, m), that makes ‖A2Q − A1ᵀQ⁻¹‖₂ small at both ends (one Q for the whole piece).
-
-    Notes
-    -----
-    Starts from q_k² = ‖v_k‖/‖u_k‖ and descends the logarithm of a smoothed largest eigenvalue, convex in q², with
-    Adam; the best iterate is kept. Whatever comes out is a valid scaling.
-    """
-    ends, alive = (left,) if right is left else (left, right), alive_units(left, right)
-    rows = torch.stack([w.A1.norm(dim=-1) for w in ends]).mean(0)
-    columns = torch.stack([w.A2.norm(dim=-2) for w in ends]).mean(0)
-    start = torch.where((rows > 0) & (columns > 0), rows / columns, 1.0).clamp(1e-12, 1e12).sqrt()
-    log_q = start.log().requires_grad_()
-    optimiser = torch.optim.Adam([log_q], lr=0.1)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
-    floor = 1e-24 * (rows.sum(-1) * columns.sum(-1)) + 1e-300
-    best, best_size = start, torch.full(start.shape[:-1], torch.inf, dtype=start.dtype, device=start.device)
-    with torch.enable_grad():
-        for k in range(iterations):
-            try:
-                eigenvalues = torch.stack([_gram_eigenvalues(w, log_q.exp(), alive) for w in ends]).relu()
-            except RuntimeError:  # the decomposition gave up: entries near the ends of the float range
-                break
-            size = eigenvalues[..., -1].detach().sum(0)
-            better = size < best_size
-            best_size = torch.where(better, size, best_size)
-            best = torch.where(better.unsqueeze(-1), log_q.detach().exp(), best)
-            power = 8 * 2 ** (3 * k // iterations)  # 8, 16, 32: from smooth to sharp
-            top = eigenvalues[..., -1:].detach() + floor.unsqueeze(-1)
-            smooth = ((eigenvalues / top) ** power).sum(-1) ** (1 / power) * top[..., 0]
-            optimiser.zero_grad()
-            (smooth.sum(0) + floor).log().sum().backward()
-            optimiser.step()
-            schedule.step()
-    return best
-
-
-def _gram_eigenvalues(weights: Weights, q: Tensor, alive: Tensor) -> Tensor:
-    plus, minus = _difference(weights, q, alive)
-    M = plus - minus
-    return torch.linalg.eigvalsh(M @ M.mT if M.shape[-2] <= M.shape[-1] else M.mT @ M)
