@@ -13,11 +13,14 @@ from torch import Tensor
 
 from .. import _check, norms
 from ..fields import Weights
+from .patterns import exact_along
+from .measures import measure_along
 from .scaling import alive_units, optimise_scaling, scaled_difference
 
-__all__ = ["RATES", "Rate", "along", "centred", "scaled", "transposed", "uniform"]
+__all__ = ["ALONG", "RATES", "Rate", "along", "at_one_time", "centred", "scaled", "transposed", "uniform"]
 
-RATES = ("global", "centred", "scaled")
+RATES = ("global", "centred", "scaled")  # for p = 2, at any width
+ALONG = (*RATES, "exact", "measure")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,31 +79,48 @@ def scaled(A1: Tensor, A2: Tensor, *, status: str = norms.CERTIFIED) -> Rate:
 
 
 def _at_one_time(A1: Tensor, A2: Tensor, rate: str, status: str) -> Rate:
+    weights = at_one_time(A1, A2)
+    return Rate(along(weights, weights, rate, status=status)[..., 0], status)
+
+
+def at_one_time(A1: Tensor, A2: Tensor) -> Weights:
+    """A1 and A2 in float64 as weights without biases, shapes checked."""
     A1, A2 = norms.as_matrix("A1", A1), norms.as_matrix("A2", A2)
     if A2.mT.shape != A1.shape:
         raise ValueError(f"A1 and A2 must have shapes (*batch, m, d) and (*batch, d, m); got {tuple(A1.shape)} and "
                          f"{tuple(A2.shape)}.")
-    weights = Weights(A1, A1[..., 0], A2, A2[..., 0])
-    return Rate(along(weights, weights, rate, status=status)[..., 0], status)
+    return Weights(A1, A1[..., 0], A2, A2[..., 0])
 
 
 def along(left: Weights, right: Weights, rate: str, p: float = 2, *, scaling: Tensor | None = None,
           status: str = norms.CERTIFIED) -> Tensor:
     """Control points (*batch, 3) of a rate on pieces whose weights go linearly from ``left`` to ``right``.
 
-    ``p`` other than 2 (1 or inf) goes with "global" only: products of ℓp norms. ``scaling`` is the diagonal Q of
-    "scaled", (*batch, m), optimised if it is not given.
+    ``p`` other than 2 (1 or inf) goes with "global" (products of ℓp norms), "measure" (R6) and "exact" (R4); "measure"
+    with nothing else. ``scaling`` is the diagonal Q of "scaled", (*batch, m), optimised if it is not given.
     """
-    _check.choice("rate", rate, RATES)
+    _check.choice("rate", rate, ALONG)
     if rate == "global":
         return _global(left, right, p, status)
+    if rate == "measure":
+        return measure_along(left, right, p)
+    same = (transposed(left) & transposed(right)).unsqueeze(-1)
+    if rate == "exact":
+        points = exact_along(left, right, _usual(p), status)
+        return torch.where(same, 0.0, points) if p == 2 else points
     if p != 2:
-        raise ValueError(f"rate={rate!r} bounds the Euclidean norm; got p = {p}. Use rate='global' for p = 1 or inf.")
+        raise ValueError(f"rate={rate!r} bounds the Euclidean norm; got p = {p}. Use rate='global', 'measure' or 'best' "
+                         f"for p = 1 or inf.")
     if rate == "centred":
         return _centred(left, right, status)
-    same = transposed(left) & transposed(right)
     q = optimise_scaling(left, right) if scaling is None else scaling
-    return torch.where(same.unsqueeze(-1), 0.0, _scaled(left, right, q, status))
+    return torch.where(same, 0.0, _scaled(left, right, q, status))
+
+
+def _usual(p: float) -> float:
+    if p not in (1, 2, torch.inf):
+        raise ValueError(f"p must be 1, 2 or inf (float('inf')) for a bound on sensitivity; got {p}.")
+    return p
 
 
 def transposed(weights: Weights) -> Tensor:
@@ -118,9 +138,7 @@ def _norm(A: Tensor, p: float, status: str) -> Tensor:
     """‖A‖_p from above for p = 1, 2, inf."""
     if p == 2:
         return norms.dense(A, status=status).value
-    if p in (1, torch.inf):
-        return norms.row_sum(A.abs() if p == torch.inf else A.mT.abs())
-    raise ValueError(f"p must be 1, 2 or inf (float('inf')) for a bound on sensitivity; got {p}.")
+    return norms.row_sum(A.abs() if _usual(p) == torch.inf else A.mT.abs())
 
 
 def _global(left: Weights, right: Weights, p: float, status: str) -> Tensor:
