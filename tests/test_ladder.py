@@ -214,7 +214,8 @@ def test_weighted_rates_hold_in_the_weighted_norm(p):
 def test_optimised_weights_pay_where_coordinates_are_badly_scaled(p):
     g = torch.Generator().manual_seed(0)
     size = torch.tensor([1.0, 100.0, 1.0, 0.01], dtype=F64)
-    A1, A2 = torch.randn(2, 5, 4, generator=g, dtype=F64) / size, size[:, None] * torch.randn(4, 5, generator=g, dtype=F64)
+    A1 = torch.randn(2, 5, 4, generator=g, dtype=F64) / size
+    A2 = size[:, None] * torch.randn(4, 5, generator=g, dtype=F64)
     w = Weights(A1, A1[..., 0], A2.expand(2, 4, 5), A2[:, 0].expand(2, 4))
     h = torch.full((2,), 3.0, dtype=F64)
     W = rates.optimise_weights(w, w, h, p)

@@ -5,11 +5,11 @@ R6 ``measure``, R7 ``tube``; R8 ``step`` is the factor of one forward Euler step
 """
 
 from .dense import ALONG, RATES, Rate, along, centred, scaled, transposed, uniform
-from .patterns import MOST_UNITS
-from .ladder import exact, exact_estimate, measure, tube, weighted
-from .scaling import optimise_scaling
 from .factor import step, step_multipliers
+from .ladder import exact, exact_estimate, measure, tube, weighted
 from .norm_weights import condition, in_weights, optimise_weights
+from .patterns import MOST_UNITS
+from .scaling import optimise_scaling
 
 __all__ = ["ALONG", "MOST_UNITS", "RATES", "Rate", "along", "centred", "condition", "exact", "exact_estimate",
            "in_weights", "measure", "optimise_scaling", "optimise_weights", "scaled", "step", "step_multipliers",

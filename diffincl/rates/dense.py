@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .. import _check, norms
 from ..fields import Weights
-from .patterns import exact_along
 from .measures import measure_along
+from .patterns import exact_along
 from .scaling import alive_units, optimise_scaling, scaled_difference
 
 __all__ = ["ALONG", "RATES", "Rate", "along", "at_one_time", "centred", "scaled", "transposed", "uniform"]
@@ -109,8 +109,8 @@ def along(left: Weights, right: Weights, rate: str, p: float = 2, *, scaling: Te
         points = exact_along(left, right, _usual(p), status)
         return torch.where(same, 0.0, points) if p == 2 else points
     if p != 2:
-        raise ValueError(f"rate={rate!r} bounds the Euclidean norm; got p = {p}. Use rate='global', 'measure' or 'best' "
-                         f"for p = 1 or inf.")
+        raise ValueError(f"rate={rate!r} bounds the Euclidean norm; got p = {p}. Use rate='global', 'measure' or "
+                         f"'best' for p = 1 or inf.")
     if rate == "centred":
         return _centred(left, right, status)
     q = optimise_scaling(left, right) if scaling is None else scaling

@@ -52,7 +52,7 @@ def step(A1: Tensor, A2: Tensor, h: float | Tensor, *, multiplier: Tensor | None
         raise ValueError(f"A1 and A2 must have shapes (*batch, m, d) and (*batch, d, m); got {tuple(A1.shape)} and "
                          f"{tuple(A2.shape)}.")
     h = _positive("h", torch.as_tensor(h, dtype=torch.float64)).expand(A1.shape[:-2])
-    A1, A2, alive = _alive(A1, A2)
+    A1, A2 = _alive(A1, A2)
     lam = step_multipliers(A1, A2, h) if multiplier is None else _positive("multiplier", multiplier)
     if lam.shape != A1.shape[:-1]:
         raise ValueError(f"multiplier must have shape {tuple(A1.shape[:-1])}, one a hidden unit; got "
@@ -85,10 +85,10 @@ def _factor(A1: Tensor, A2: Tensor, h: Tensor, lam: Tensor) -> Tensor:
     return torch.sqrt((1 + h * c.clamp_min(0)) * (1 + 8 * norms.UNIT)) * (1 + 4 * norms.UNIT)
 
 
-def _alive(A1: Tensor, A2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The weights without the units that contribute nothing, and which those are not."""
+def _alive(A1: Tensor, A2: Tensor) -> tuple[Tensor, Tensor]:
+    """The weights without the units that contribute nothing."""
     alive = (A1 != 0).any(-1) & (A2 != 0).any(-2)
-    return A1 * alive.unsqueeze(-1), A2 * alive.unsqueeze(-2), alive
+    return A1 * alive.unsqueeze(-1), A2 * alive.unsqueeze(-2)
 
 
 def _positive(name: str, value: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def multipliers(problem: Inequality, start: Tensor, *, accuracy: float = 1e-6, i
     ``start`` (*batch, m) > 0 sets the scale of every multiplier and is the first Λ where it is in the interior. Newton
     steps with exact line search on t Σc − log det of the blocks, t growing; the best Λ along the way is returned.
     """
-    scaled, size = _balanced(problem, start)
+    scaled = _balanced(problem, start)
     lam = 1 + 0.5 * scaled.H.abs().sum(-1).amax(0)
     c = _inside(scaled, lam)
     best, least = lam, c.sum(0)
@@ -74,14 +74,14 @@ def multipliers(problem: Inequality, start: Tensor, *, accuracy: float = 1e-6, i
     return best * start
 
 
-def _balanced(problem: Inequality, start: Tensor) -> tuple[Inequality, Tensor]:
+def _balanced(problem: Inequality, start: Tensor) -> Inequality:
     """The problem for Λ/start, and of size one in z."""
     root = start.sqrt().unsqueeze(-1)
     A, B = root * problem.A, problem.B / root
     size = (A.square() + B.square()).sum(-2).amax((0, -1)) + problem.S.abs().sum(-1).amax(-1).amax(0)
     size = torch.where(size > 0, size, 1.0)
     z = size.sqrt()[..., None, None]
-    return Inequality(A / z, B / z, problem.S / z / z, problem.H / root / root.mT, problem.alive), size
+    return Inequality(A / z, B / z, problem.S / z / z, problem.H / root / root.mT, problem.alive)
 
 
 def _inside(problem: Inequality, lam: Tensor) -> Tensor:

@@ -27,8 +27,8 @@ def tube_rate(A1: Tensor, A2: Tensor, on: Tensor, unknown: Tensor, kept: Tensor,
 
     Notes
     -----
-    λmax(−sym(A2_K A1_K) + ¼(A2_U Q − A1_Uᵀ Q⁻¹)(·)ᵀ), which may be negative; K the units on, U the unknown ones, rows of
-    A2 and columns of A1 dropped where ``kept`` is false. Theory §5, R7.
+    λmax(−sym(A2_K A1_K) + ¼(A2_U Q − A1_Uᵀ Q⁻¹)(·)ᵀ), which may be negative; K the units on, U the unknown ones, rows
+    of A2 and columns of A1 dropped where ``kept`` is false. Theory §5, R7.
     """
     A1, A2 = A1 * kept.unsqueeze(-2), A2 * kept.unsqueeze(-1)
     known, error = known_product(A1, A2, on)
@@ -54,7 +54,7 @@ def known_product(A1: Tensor, A2: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _on_kept(S: Tensor, error: Tensor, kept: Tensor, status: str) -> Tensor:
-    """λmax on the coordinates that are kept: the others get an eigenvalue below all of them; −inf where none is kept."""
+    """λmax on the coordinates that are kept: the others get an eigenvalue below those; −inf if none is kept."""
     low = -2 * norms.row_sum(S.abs()) - 1
     S = S + torch.diag_embed((~kept) * low.unsqueeze(-1))
     value = norms.largest_eigenvalue(S, error, status=status)

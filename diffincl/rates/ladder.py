@@ -7,9 +7,9 @@ from torch import Tensor
 
 from .. import _check, norms
 from .dense import Rate, along, at_one_time
-from .patterns import exact_from_below
 from .known import tube_rate
 from .norm_weights import in_weights, require_powers_of_two
+from .patterns import exact_from_below
 
 __all__ = ["exact", "exact_estimate", "measure", "tube", "weighted"]
 

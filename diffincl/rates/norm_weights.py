@@ -83,6 +83,6 @@ def require_powers_of_two(W: Tensor, d: int) -> Tensor:
     bad = (W <= 0) | (torch.frexp(W)[0] != 0.5)
     if W.shape[-1:] != (d,) or bool(bad.any()):
         wrong = f"entry {_check.first(bad)} is {float(W[bad][0]):g}" if bool(bad.any()) else _check.describe(W)
-        raise ValueError(f"W must hold {d} positive powers of two in its last dimension (so that WA2 and A1W⁻¹ are exact); "
-                         f"got {wrong}. Round it: torch.exp2(torch.log2(W).round()).")
+        raise ValueError(f"W must hold {d} positive powers of two in its last dimension, so that WA2 and A1W⁻¹ are "
+                         f"exact; got {wrong}. Round it: torch.exp2(torch.log2(W).round()).")
     return W

@@ -56,7 +56,7 @@ def _guess(A2: Tensor, A1: Tensor, p: float) -> Tensor:
 
 
 def _raised(value: Tensor, J: Tensor, error: Tensor, p: float, status: str) -> Tensor:
-    """``value`` (n,), raised until no matrix of J (n, patterns, d, d), each within ``error`` (n,), has a larger measure.
+    """``value`` (n,), raised until no matrix within ``error`` (n,) of J (n, patterns, d, d) has a larger measure.
 
     Most patterns pass one Cholesky decomposition; eigenvalues are taken of those only that do not.
     """
@@ -80,7 +80,7 @@ def _raised(value: Tensor, J: Tensor, error: Tensor, p: float, status: str) -> T
 
 
 def matrix_measure(J: Tensor, p: float) -> Tensor:
-    """The matrix measure of J (*batch, d, d) in ℓ1 or ℓ∞ from above: largest J_ii + Σ_{j≠i}|J_ij| (ℓ∞; ℓ1 by columns)."""
+    """The matrix measure of J (*batch, d, d) from above: max_i J_ii + Σ_{j≠i}|J_ij| in ℓ∞, by columns in ℓ1."""
     J = J if p == torch.inf else J.mT
     diagonal, sums = J.diagonal(dim1=-2, dim2=-1), J.abs().sum(-1)
     return (diagonal - diagonal.abs() + sums + norms.gamma(J.shape[-1] + 4) * sums).amax(-1)
