@@ -208,9 +208,9 @@ def test_bad_arguments(call, message):
 
 def test_c5_survives_an_overflow_of_the_exponential():
     W, one = 30 * torch.ones(1, 1, dtype=F64), torch.ones(1, dtype=F64)
-    flow = di.Inclusion(di.ResNetDField(W, one, W, one), di.Orthant())
+    flow = di.Inclusion(di.ResNetDField(-W, one, W, one), di.Orthant())
     for p in (1, 2, INF):
-        assert float(di.bounds.growth(flow, T01, 0 * one, p=p).curve[-1]) == pytest.approx(1.0)
+        assert float(di.bounds.growth(flow, T01, one, p=p).curve[-1]) == pytest.approx(2.0)
     assert not bool(di.bounds.growth(flow, T01, 0 * one, rate="global").curve.isnan().any())
 
 

@@ -17,7 +17,6 @@ from .pieces import (
     Pieces,
     lead,
     pieces_of,
-    rate_name,
     require_hypothesis,
     require_start,
     size_of,
@@ -35,8 +34,11 @@ def sensitivity(flow: Inclusion, t: Tensor | list[float], rate: str = "scaled", 
     flow : Inclusion
         With a ResNet field, or a callable with ``lipschitz`` or ``one_sided`` given.
     t : Tensor (T,)
-    rate : "global" (R1), "centred" (R2) or "scaled" (R3)
-    p : 2; with rate="global" and a coordinatewise g also 1 or inf
+    rate : str
+        "global" (R1), "centred" (R2), "scaled" (R3), "exact" (R4, at most 16 hidden units), "weighted" (R5, g
+        coordinatewise), "measure" (R6, p = 1 or inf), or "best": on every piece the least of R3 (for p = 1, inf: R1 and
+        R6) and, up to 10 hidden units, R4. The statement of the bound says which it was.
+    p : 2; with a coordinatewise g and rate "global", "measure", "exact", "weighted" or "best" also 1 or inf
 
     Returns
     -------
@@ -55,24 +57,32 @@ def sensitivity(flow: Inclusion, t: Tensor | list[float], rate: str = "scaled", 
     tensor([1., 1.], dtype=torch.float64)
     """
     require_hypothesis(flow)
+    _require_flow_rate(rate)
     pieces = pieces_of(flow, plan(flow.field, t), rate, p)
     exponent = pieces.weighted(pieces.rate.mean(-1)).cumsum(0)
     exponent = torch.cat([torch.zeros_like(exponent[:1]), exponent])
-    curve = torch.where(exponent == 0, 1.0, exponent.exp() * pieces.slack)
-    return pieces.bound(curve, f"C3 with rate {rate_name(rate)}", SENSITIVITY, p)
+    curve = pieces.back(torch.where(exponent == 0, 1.0, exponent.exp() * pieces.slack))
+    return pieces.bound(curve, f"C3 with {pieces.rung}", SENSITIVITY, p)
+
+
+def _require_flow_rate(rate: str) -> None:
+    if rate == "step":
+        raise ValueError("rate='step' is the factor of one forward Euler step, which the exact flow does not take. Use "
+                         "'scaled', 'exact' or 'best', or discrete_sensitivity for the network.")
 
 
 def growth(flow: Inclusion, t: Tensor | list[float], x0: Tensor, rate: str = "scaled", p: float = 2) -> Bound:
     """‖x(t)‖ from above for the exact flow.
 
-    With rate="global" the bound of the paper, C2: E_L‖x0‖ + ∫E_L‖F(s, 0)‖ds. With the other rates C2 with that rate,
-    and the least of it and the structural bounds that apply: C5 for ResNet-D on the orthant or a box [0, u], C6 for
-    ResNet-S on the orthant.
+    With rate="global" the bound of the paper, C2: E_L‖x0‖ + ∫E_L‖F(s, 0)‖ds. With the other rates C2 with that rate
+    and, on the orthant or a box [0, u], ‖(−F(s, 0))₊‖ for ‖F(s, 0)‖; and the least of it and the structural bounds
+    that apply: C5 for ResNet-D on the orthant or a box [0, u], C6 for ResNet-S on the orthant.
 
     Parameters
     ----------
     flow, t, rate, p
-        As for ``sensitivity``. p = 1, 2, inf; where C5 applies any p >= 1 with rate "scaled" or "centred".
+        As for ``sensitivity``. p = 1, 2, inf ("scaled" and "centred" then stand for R1); where C5 applies any p >= 1
+        with rate "scaled" or "centred".
     x0 : Tensor (*batch, d)
 
     Returns
@@ -96,13 +106,15 @@ def growth(flow: Inclusion, t: Tensor | list[float], x0: Tensor, rate: str = "sc
     """
     if not p >= 1:
         raise ValueError(f"p must be at least 1 (below, ‖·‖_p is no norm); got {p}.")
+    _require_flow_rate(rate)
     layout = plan(flow.field, t)
     require_start(flow, x0, layout)
     by_rate = p in (1, 2, torch.inf)
-    rate_of_p = rate if p == 2 else "global"
+    rate_of_p = "global" if p != 2 and rate in ("scaled", "centred") else rate
     pieces = pieces_of(flow, layout, rate_of_p, p if by_rate else 2)
-    candidates = {f"C2 with rate {rate_name(rate_of_p)}": growth_by_rate(pieces, size_of(x0, p))} if by_rate else {}
-    if rate != "global":
+    pushed = pieces if rate == "global" or not starts_at_zero(flow) else pieces.pushed()
+    candidates = {f"C2 with {pieces.rung}": growth_by_rate(pushed, pieces.size_of(x0, p))} if by_rate else {}
+    if rate not in ("global", "weighted"):
         candidates |= _structural(flow, pieces, size_of(x0, p), p)
     if not candidates:
         raise ValueError(f"p must be 1, 2 or inf for this field and set; got {p}.")

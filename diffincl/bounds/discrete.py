@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from .. import norms, rates
-from ..fields import ResNetDField, Weights
+from ..fields import ResNetDField, ResNetSField, Weights
+from ..functions import Orthant
 from ..inclusion import Inclusion
-from ..schemes import ForwardEuler, ProxHeun, Scheme, StepConstants
+from ..schemes import ForwardEuler, ImplicitEuler, ProxHeun, Scheme, StepConstants, Trapezoid
 from ..steps import Fixed, plan
 from .pieces import (
     GROWTH,
@@ -16,8 +18,8 @@ from .pieces import (
     Bound,
     Pieces,
     lead,
+    lead_vector,
     pieces_of,
-    rate_name,
     require_hypothesis,
     require_start,
     size_of,
@@ -25,6 +27,9 @@ from .pieces import (
 )
 
 __all__ = ["discrete_growth", "discrete_sensitivity"]
+
+# Schemes in which every F(t, ·) enters with a factor >= 0, so that states of the orthant feel ‖(−F(t, 0))₊‖ only.
+PUSHED = (ForwardEuler, ProxHeun, ImplicitEuler, Trapezoid)
 
 
 def discrete_sensitivity(flow: Inclusion, t: Tensor | list[float], scheme: Scheme | None = None,
@@ -37,10 +42,11 @@ def discrete_sensitivity(flow: Inclusion, t: Tensor | list[float], scheme: Schem
         As for ``solve``: the steps are the same.
     scheme : Scheme, optional
         ``ForwardEuler()`` by default.
-    rate : "global", "centred" or "scaled"
-        "global": I − hF has factor 1 + hL (D1). The others: the least of that, √(1 + 2hμ + h²L²) (D4) and, where
-        A2 = A1ᵀ, max(1, h‖A‖² − 1) (D3).
-    p : 2; with rate="global" and a coordinatewise g also 1 or inf
+    rate : str
+        "global": I − hF has factor 1 + hL (D1). The others, named as for ``sensitivity``: the least of that,
+        √(1 + 2hμ + h²L²) (D4) and, where A2 = A1ᵀ, max(1, h‖A‖² − 1) (D3); for p = 1, inf the least of 1 + hL and
+        max(1 + hμ, hL − 1). "step" and "best" also take the factor R8.
+    p : 2; with a coordinatewise g and rate "global", "measure", "exact", "weighted" or "best" also 1 or inf
 
     Returns
     -------
@@ -61,13 +67,14 @@ def discrete_sensitivity(flow: Inclusion, t: Tensor | list[float], scheme: Schem
     require_hypothesis(flow)
     pieces = pieces_of(flow, plan(flow.field, t, steps), rate, p)
     curve = product_of_factors(pieces, scheme, rate)
-    curve = torch.where(curve == 1, 1.0, curve * pieces.slack)
-    return pieces.bound(curve, f"{_label(scheme, rate)} with rate {rate_name(rate)}", SENSITIVITY, p)
+    curve = pieces.back(torch.where(curve == 1, 1.0, curve * pieces.slack))
+    return pieces.bound(curve, f"{_label(scheme, rate)} with {pieces.rung}", SENSITIVITY, p)
 
 
 def discrete_growth(flow: Inclusion, t: Tensor | list[float], x0: Tensor, scheme: Scheme | None = None,
                     rate: str = "scaled", p: float = 2, *, steps: Fixed | None = None) -> Bound:
-    """‖x_k‖ from above for the steps of a scheme (D1); for ResNet-D with ForwardEuler the least of it and D2.
+    """‖x_k‖ from above for the steps of a scheme (D1); with ForwardEuler the least of it and D2 (ResNet-D) or D8
+    (ResNet-S on the orthant with h‖A_k‖² < 2).
 
     Parameters
     ----------
@@ -86,13 +93,25 @@ def discrete_growth(flow: Inclusion, t: Tensor | list[float], x0: Tensor, scheme
     layout = plan(flow.field, t, steps)
     require_start(flow, x0, layout)
     pieces = pieces_of(flow, layout, rate, p)
-    curve = growth_by_factor(pieces, scheme, rate, size_of(x0, p))
-    statement = f"{_label(scheme, rate)} with rate {rate_name(rate)}"
-    if rate != "global" and isinstance(scheme, ForwardEuler) and isinstance(flow.field, ResNetDField) \
-            and starts_at_zero(flow):
-        curve = torch.minimum(curve, size_of(waiting(pieces, x0.detach()), p))
-        statement = f"least of {statement}, D2"
-    return pieces.bound(curve * pieces.slack, statement, GROWTH, p)
+    if rate != "global" and starts_at_zero(flow) and isinstance(scheme, PUSHED):
+        pieces = pieces.pushed()
+    candidates = {f"{_label(scheme, rate)} with {pieces.rung}":
+                  growth_by_factor(pieces, scheme, rate, pieces.size_of(x0, p))}
+    if rate not in ("global", "weighted") and isinstance(scheme, ForwardEuler):
+        candidates |= _structural(flow, pieces, x0, p)
+    curve = torch.stack(list(candidates.values())).amin(0)
+    labels = ", ".join(candidates)
+    return pieces.bound(curve * pieces.slack, labels if len(candidates) == 1 else f"least of {labels}", GROWTH, p)
+
+
+def _structural(flow: Inclusion, pieces: Pieces, x0: Tensor, p: float) -> dict[str, Tensor]:
+    """The growth bounds of the ResNet layers that hold by structure, by label."""
+    if isinstance(flow.field, ResNetDField) and starts_at_zero(flow):
+        return {"D2": size_of(waiting(pieces, x0.detach()), p)}
+    if isinstance(flow.field, ResNetSField) and isinstance(flow.g, Orthant) and p == 2:
+        curve = growth_of_symmetric_layers(pieces, size_of(x0, p))
+        return {"D8": curve} if bool(torch.isfinite(curve[1:]).any()) else {}
+    return {}
 
 
 def product_of_factors(pieces: Pieces, scheme: Scheme, rate: str) -> Tensor:
@@ -117,8 +136,20 @@ def waiting(pieces: Pieces, x0: Tensor) -> Tensor:
         raise TypeError("the recursion of D2 needs the weights of a ResNet field")
     rows = [x0.to("cpu", torch.float64)]
     for h, b2 in zip(pieces.h, pieces.left.b2, strict=True):
-        b2 = lead(b2.movedim(-1, 0), rows[0].movedim(-1, 0)).movedim(0, -1)
-        rows.append(torch.relu(rows[-1] + h * b2))
+        rows.append(torch.relu(rows[-1] + h * lead_vector(b2, rows[0])))
+    return torch.stack(rows)
+
+
+def growth_of_symmetric_layers(pieces: Pieces, size: Tensor) -> Tensor:
+    """D8 at every boundary: √(‖x0‖² + Σh‖(b1)₊‖²/(2 − h‖A‖²)) + Σh‖(b2)₊‖; infinite from the first layer on that has
+    h‖A‖² >= 2."""
+    if pieces.left is None:
+        raise TypeError("the bound of D8 needs the weights of a ResNet field")
+    hidden, outer = (vector_norm(torch.relu(b), dim=-1) for b in (pieces.left.b1, pieces.left.b2))
+    room = 2 - pieces.weighted(pieces.lipschitz[..., 0])
+    inner = torch.where(room > 0, pieces.weighted(hidden.square()) / room.clamp_min(1e-300), torch.inf).cumsum(0)
+    total = pieces.weighted(outer).cumsum(0)
+    rows = [size] + [lead(b, size) + torch.sqrt(size * size + lead(a, size)) for a, b in zip(inner, total, strict=True)]
     return torch.stack(rows)
 
 
@@ -128,11 +159,15 @@ def _step_constants(pieces: Pieces, rate: str, drift: Tensor) -> list[StepConsta
         return torch.tensor(False) if w is None else rates.transposed(w)
 
     left, right = transposed(pieces.left), transposed(pieces.right)
-    start = _euler_factor(pieces, pieces.lipschitz[..., 0], pieces.rate[..., 0], left, rate)
-    end = _euler_factor(pieces, pieces.lipschitz[..., 2], pieces.rate[..., 2], right, rate)
+    step = _by_step(pieces, pieces.left, rate)
+    step_end = step if pieces.right is pieces.left else _by_step(pieces, pieces.right, rate)
+    start = torch.minimum(step, _euler_factor(pieces, pieces.lipschitz[..., 0], pieces.rate[..., 0], left, rate))
+    end = torch.minimum(step_end, _euler_factor(pieces, pieces.lipschitz[..., 2], pieces.rate[..., 2], right, rate))
     # Control points enclose what they control.
     L, mu, most = (values.amax(-1) for values in (pieces.lipschitz, pieces.rate, drift))
     inside = _euler_factor(pieces, L, mu, left & right, rate)
+    if pieces.right is pieces.left:
+        inside = torch.minimum(inside, step)
     return [StepConstants(h, start[k], end[k], inside[k], L[k], pieces.rate[k, ..., 2], drift[k, ..., 0],
                           drift[k, ..., 2], most[k]) for k, h in enumerate(pieces.h.tolist())]
 
@@ -143,13 +178,30 @@ def _euler_factor(pieces: Pieces, lipschitz: Tensor, one_sided: Tensor, transpos
     if rate == "global":
         return 1 + hL
     room = 1 + 8 * norms.UNIT
+    if pieces.p != 2:  # |1 + hJ_ii| + hΣ|hJ_ij| is at most 1 + hμ, or hL − 1 where 1 + hJ_ii < 0
+        return torch.minimum(1 + hL, torch.maximum(1 + hmu, hL - 1)) * room
     rounding = 8 * norms.UNIT * (1 + 2 * hmu.abs() + hL * hL)  # absolute: for hμ near −1 the sum cancels
     by_side = torch.sqrt((1 + 2 * hmu + hL * hL).clamp_min(0) + rounding) * room
     by_symmetry = torch.where(transposed, torch.clamp_min(hL * room - 1, 1.0), torch.inf)
     return torch.minimum(torch.minimum(1 + hL, by_side), by_symmetry)
 
 
+def _by_step(pieces: Pieces, weights: Weights | None, rate: str) -> Tensor:
+    """R8 of every step, (K, *weights), where the rate asks for it; infinite elsewhere."""
+    if rate not in ("step", "best") or weights is None or pieces.p != 2:
+        return torch.full_like(pieces.rate[..., 0], torch.inf)
+    # Steps of one interval that differ in length by rounding only share the longest: the factor grows with h.
+    kind = torch.arange(len(pieces.h)) if pieces.interval is None else pieces.interval
+    length = torch.round(torch.log(pieces.h) * 1e9).to(torch.int64)
+    groups, which = torch.unique(torch.stack([kind, length]), dim=1, return_inverse=True)
+    h = torch.zeros(groups.shape[1], dtype=torch.float64).index_reduce(0, which, pieces.h, "amax")
+    first = torch.stack([(which == k).nonzero()[0, 0] for k in range(len(h))])
+    A1, A2 = weights.A1[first], weights.A2[first]
+    return rates.step(A1, A2, h.reshape(-1, *[1] * (A1.ndim - 3)))[which]
+
+
 def _label(scheme: Scheme, rate: str) -> str:
     if isinstance(scheme, ForwardEuler):
-        return "D1" if rate == "global" else "least of D1, D3, D4"
+        return {"global": "D1", "step": "least of D1, D3, D4, R8", "best": "least of D1, D3, D4, R8"}.get(
+            rate, "least of D1, D3, D4")
     return "D7" if isinstance(scheme, ProxHeun) else f"D4 for {type(scheme).__name__}"

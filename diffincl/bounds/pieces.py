@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect
+from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -11,14 +12,21 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from .. import _check, norms, rates
-from ..fields import ResNetDField, ResNetField, Weights
-from ..functions import Box, Orthant
+from ..fields import ResNetField, Weights
 from ..inclusion import Inclusion
 from ..steps import Plan
+from .drift import drift, push
+from .hypothesis import require_coordinatewise, require_hypothesis, require_start, starts_at_zero
 
-__all__ = ["GROWTH", "SENSITIVITY", "Bound", "Pieces"]
+__all__ = ["DISTANCE", "GROWTH", "RATES", "SENSITIVITY", "Bound", "Pieces", "lead", "pieces_of",
+           "require_hypothesis", "require_start", "size_of", "starts_at_zero"]
 
-SENSITIVITY, GROWTH = "sensitivity", "growth"
+SENSITIVITY, GROWTH, DISTANCE = "sensitivity", "growth", "distance"
+RATES = (*rates.ALONG, "weighted", "step", "best")
+TITLES = {"global": "R1 (global)", "centred": "R2 (centred)", "scaled": "R3 (scaled)", "exact": "R4 (exact)",
+          "weighted": "R5 (weighted)", "measure": "R6 (measure)"}
+# "best" enumerates patterns of at most so many hidden units.
+ENUMERATED = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +38,12 @@ class Bound:
     t : Tensor (T,), float64
     curve : Tensor, float64
         Sensitivity: (T,), with an ensemble of weights (T, *weights); ‖x(t) − y(t)‖_p <= curve·‖x0 − y0‖_p.
-        Growth: (T, *batch); ‖x(t)‖_p <= curve.
+        Growth: (T, *batch); ‖x(t)‖_p <= curve. Distance: (T, *batch); ‖x(t) − y(t)‖_p <= curve.
     statement : str
         Label in the theory and the rate used.
     status : str
         "certified", "float" or "estimate".
-    kind : "sensitivity" or "growth"
+    kind : "sensitivity", "growth" or "distance"
     p : float
         The norm.
     """
@@ -53,7 +61,9 @@ class Pieces:
     """Rates and drifts on the K intervals between the stops of a plan, as control points (K, *weights, 3).
 
     ``rate`` and ``lipschitz`` bound ‖x − y‖' and ‖F(x) − F(y)‖ per unit of ‖x − y‖, ``drift`` bounds ‖F(t, 0)‖;
-    ``left`` and ``right`` are the weights at the ends of the intervals, None for a plain callable.
+    ``left`` and ``right`` are the weights at the ends of the intervals, None for a plain callable. ``push`` bounds
+    ‖(−F(t, 0))₊‖; ``rung`` says which rates ``rate`` holds; ``interval`` (K,) numbers the weights that stand still
+    (None where they move). With ``W`` (*weights, d) everything is in the norm ‖W·‖_p and in the coordinates Wx.
     """
 
     plan: Plan
@@ -63,6 +73,11 @@ class Pieces:
     left: Weights | None
     right: Weights | None
     status: str
+    p: float = 2
+    push: Tensor | None = None
+    rung: str = ""
+    interval: Tensor | None = None
+    W: Tensor | None = None
 
     @property
     def h(self) -> Tensor:
@@ -80,6 +95,20 @@ class Pieces:
         exponent = float(self.weighted(self.rate.amax(-1)).abs().sum(0).max())
         return 1 + 64 * norms.UNIT * len(self.h) * (1 + exponent)
 
+    def back(self, factor: Tensor) -> Tensor:
+        """A factor in ‖W·‖ as one in ‖·‖: κ(W) times larger, but at the start."""
+        if self.W is None:
+            return factor
+        return torch.cat([factor[:1], factor[1:] * rates.condition(self.W)])
+
+    def size_of(self, x: Tensor, p: float) -> Tensor:
+        """‖Wx‖_p, (*batch,); at least ‖x‖_p, since no entry of W is below 1."""
+        return size_of(x if self.W is None else x.detach().to("cpu", torch.float64) * lead_vector(self.W, x), p)
+
+    def pushed(self) -> Pieces:
+        """The same with ‖(−F(t, 0))₊‖ in place of ‖F(t, 0)‖, for states that are not negative."""
+        return self if self.push is None else replace(self, drift=self.push)
+
     def bound(self, curve: Tensor, statement: str, kind: str, p: float) -> Bound:
         """The bound at the save times, from its values at all boundaries."""
         saves = list(self.plan.saves)
@@ -89,29 +118,70 @@ class Pieces:
 
 def pieces_of(flow: Inclusion, layout: Plan, rate: str, p: float) -> Pieces:
     """Rates and drifts of an inclusion along the intervals of a plan."""
-    _check.choice("rate", rate, rates.RATES)
-    if p != 2 and not flow.g.coordinatewise:
-        raise ValueError(f"p = {p} needs a g whose prox acts coordinate by coordinate, such as Orthant or Box; got "
-                         f"{flow.g}. Use p = 2.")
+    _check.choice("rate", rate, RATES)
+    if p != 2:
+        require_coordinatewise(flow, f"p = {p}")
     if not isinstance(flow.field, ResNetField):
         return _given_pieces(flow, layout, rate, p)
+    if rate == "weighted":
+        require_coordinatewise(flow, "rate='weighted'")
     smooth, which = _smooth_intervals(flow.field, layout)
     left, right = _end_weights(flow.field, smooth)
+    W = None
+    if rate == "weighted":
+        W = rates.optimise_weights(left, right, torch.tensor([b - a for a, b in smooth], dtype=torch.float64), p)
+        left, right = _in_weights(left, right, W)
     if right is left:  # the weights stand still between two knots: one look at each interval serves all its steps
         pieces = _pieces_between(layout, left, left, rate, p, None)
         weights = Weights(*(w[which] for w in left))
+        assert pieces.push is not None
         return replace(pieces, rate=pieces.rate[which], lipschitz=pieces.lipschitz[which], drift=pieces.drift[which],
-                       left=weights, right=weights)
+                       push=pieces.push[which], left=weights, right=weights, interval=which, W=W)
     # The weights move within a step: the steps of an interval share its scaling only.
-    scaling = rates.optimise_scaling(left, right)[which] if rate == "scaled" else None
-    return _pieces_between(layout, *_end_weights(flow.field, list(pairwise(layout.t))), rate, p, scaling)
+    scaling = rates.optimise_scaling(left, right)[which] if p == 2 and rate not in ("global", "centred") else None
+    left, right = _end_weights(flow.field, list(pairwise(layout.t)))
+    left, right = (left, right) if W is None else _in_weights(left, right, W)
+    return replace(_pieces_between(layout, left, right, rate, p, scaling), W=W)
+
+
+def _in_weights(left: Weights, right: Weights, W: Tensor) -> tuple[Weights, Weights]:
+    start = rates.in_weights(left, W)
+    return (start, start) if right is left else (start, rates.in_weights(right, W))
 
 
 def _pieces_between(layout: Plan, left: Weights, right: Weights, rate: str, p: float, scaling: Tensor | None) -> Pieces:
     """Rates and drifts between given weights at the two ends of every interval."""
     lipschitz = rates.along(left, right, "global", p)
-    points = lipschitz if rate == "global" else rates.along(left, right, rate, p, scaling=scaling)
-    return Pieces(layout, points, lipschitz, _drift(left, right, p), left, right, norms.CERTIFIED)
+    names = _candidates(rate, p, left.A1.shape[-2])
+    points = torch.stack([lipschitz if name == "global" else
+                          rates.along(left, right, name, p, scaling=scaling if name == "scaled" else None)
+                          for name in names])
+    least = points.mean(-1).argmin(0)  # piece by piece; control points of different rates do not mix
+    points = points.gather(0, least[None, ..., None].expand(1, *points.shape[1:])).squeeze(0)
+    return Pieces(layout, points, lipschitz, drift(left, right, p), left, right, norms.CERTIFIED, p,
+                  push(left, right, p), _rung(rate, names, least))
+
+
+def _candidates(rate: str, p: float, units: int) -> tuple[str, ...]:
+    """The rates of ``rates.along`` to take the least of."""
+    if rate in ("step", "weighted"):
+        if p != 2 and rate == "step":
+            raise ValueError(f"rate='step' bounds the Euclidean norm; got p = {p}. Use rate='measure' or 'best'.")
+        return ("scaled" if p == 2 else "measure",)
+    if rate == "best":
+        wide = ("scaled",) if p == 2 else ("global", "measure")
+        return (*wide, "exact") if units <= ENUMERATED else wide
+    return (rate,)
+
+
+def _rung(rate: str, names: tuple[str, ...], least: Tensor) -> str:
+    """Which rates were taken, and of how many pieces."""
+    if rate == "weighted":
+        return f"rate {TITLES['weighted']}"
+    counts = Counter(names[k] for k in least.flatten().tolist())
+    if len(counts) == 1:
+        return f"rate {TITLES[next(iter(counts))]}"
+    return "rates " + ", ".join(f"{TITLES[name]} on {n} of {least.numel()} pieces" for name, n in counts.most_common())
 
 
 def _smooth_intervals(field: ResNetField, layout: Plan) -> tuple[list[tuple[float, float]], Tensor]:
@@ -147,32 +217,8 @@ def _given_pieces(flow: Inclusion, layout: Plan, rate: str, p: float) -> Pieces:
         raise ValueError(f"the constants of a plain callable are Euclidean; got p = {p}. Use p = 2.")
     one = torch.ones(len(layout.t) - 1, 3, dtype=torch.float64)
     lipschitz = torch.inf if flow.lipschitz is None else flow.lipschitz
-    return Pieces(layout, constant * one, lipschitz * one, torch.nan * one, None, None, norms.FLOAT)
-
-
-def _drift(left: Weights, right: Weights, p: float) -> Tensor:
-    """Control points of a bound of ‖F(t, 0)‖_p = ‖A2 σ(b1) − b2‖_p on each piece.
-
-    Where b1 changes sign inside a piece, σ(b1) lies below its chord by at most −b⁻b⁺/(b⁺ − b⁻); ‖|A2|·that‖ is added.
-    """
-    w0, w1 = torch.relu(left.b1), torch.relu(right.b1)
-    start = _offset(left.A2, w0, left.b2, p)
-    if right is left:
-        return start.unsqueeze(-1).expand(*start.shape, 3)
-    A2, w = torch.cat([left.A2, right.A2], -1), torch.cat([w1, w0], -1)
-    middle = _offset(0.5 * A2, w, 0.5 * (left.b2 + right.b2), p)
-    low, high = torch.minimum(left.b1, right.b1), torch.maximum(left.b1, right.b1)
-    dip = torch.where((low < 0) & (high > 0), -low * high / (high - low), 0.0)
-    nothing = torch.zeros_like(left.b2)
-    reach = torch.maximum(*(_offset(A2.abs(), dip, nothing, p) for A2 in (left.A2, right.A2)))
-    return torch.stack([start, middle, _offset(right.A2, w1, right.b2, p)], -1) + reach.unsqueeze(-1)
-
-
-def _offset(A2: Tensor, w: Tensor, b2: Tensor, p: float) -> Tensor:
-    """‖A2 w − b2‖_p from above, for w >= 0."""
-    value = vector_norm((A2 @ w.unsqueeze(-1)).squeeze(-1) - b2, ord=p, dim=-1)
-    size = vector_norm((A2.abs() @ w.unsqueeze(-1)).squeeze(-1) + b2.abs(), ord=p, dim=-1)
-    return value + norms.gamma(2 * sum(A2.shape[-2:]) + 8) * size
+    rung = "the given one-sided constant" if constant is flow.one_sided else "the given Lipschitz constant"
+    return Pieces(layout, constant * one, lipschitz * one, torch.nan * one, None, None, norms.FLOAT, rung=rung)
 
 
 def lead(coefficient: Tensor, like: Tensor) -> Tensor:
@@ -180,39 +226,11 @@ def lead(coefficient: Tensor, like: Tensor) -> Tensor:
     return coefficient.reshape((*coefficient.shape, *[1] * (like.ndim - coefficient.ndim)))
 
 
+def lead_vector(vector: Tensor, like: Tensor) -> Tensor:
+    """A vector (*weights, d) per network that meets ``like`` (*weights, *batch, d)."""
+    return lead(vector.movedim(-1, 0), like.movedim(-1, 0)).movedim(0, -1)
+
+
 def size_of(x: Tensor, p: float) -> Tensor:
     """‖x‖_p in float64, (*batch,)."""
     return vector_norm(x.detach().to("cpu", torch.float64), ord=p, dim=-1)
-
-
-def require_hypothesis(flow: Inclusion) -> None:
-    """Bounds need a convex g, whose normal cones are monotone, and the structure that the field claims."""
-    if not flow.g.convex:
-        raise ValueError(f"bounds need a convex g, whose normal cones are monotone; {flow.g} is not convex.")
-    if isinstance(flow.field, ResNetDField):
-        flow.field.check_structure()
-
-
-def rate_name(rate: str) -> str:
-    """Label in the theory and name of a rate."""
-    return {"global": "R1 (global)", "centred": "R2 (centred)", "scaled": "R3 (scaled)"}[rate]
-
-
-def starts_at_zero(flow: Inclusion) -> bool:
-    """Whether the set is the orthant or a box [0, u]."""
-    g = flow.g
-    return isinstance(g, Orthant) or (isinstance(g, Box) and bool((torch.as_tensor(g.lower) == 0).all()))
-
-
-def require_start(flow: Inclusion, x0: Tensor, layout: Plan) -> None:
-    """Growth bounds need a state that fits, lies in C, and 0 ∈ argmin g at all times."""
-    if not isinstance(flow.field, ResNetField):
-        raise ValueError("growth bounds need F(t, 0) between the save times, which a plain callable does not tell. Use "
-                         "a ResNet field.")
-    require_hypothesis(flow)
-    flow.validate(x0, layout.t[0])
-    zero = torch.zeros_like(x0).reshape(-1, x0.shape[-1])[:1]
-    for t in layout.t:
-        if bool(flow.g.prox(zero, 1.0, t).any()):
-            raise ValueError(f"growth bounds need 0 to minimise g (for a set: 0 in C); at t = {t:g} it does not for "
-                             f"{flow.g}. Shift the state, or use a sensitivity bound against a known trajectory.")

@@ -13,10 +13,14 @@ from torch import Tensor
 
 from .. import _check, norms
 from ..fields import Weights
+from .measures import measure_along
+from .patterns import exact_along
+from .scaling import alive_units, optimise_scaling, scaled_difference
 
-__all__ = ["RATES", "Rate", "along", "centred", "optimise_scaling", "scaled", "uniform"]
+__all__ = ["ALONG", "RATES", "Rate", "along", "at_one_time", "centred", "scaled", "transposed", "uniform"]
 
-RATES = ("global", "centred", "scaled")
+RATES = ("global", "centred", "scaled")  # for p = 2, at any width
+ALONG = (*RATES, "exact", "measure")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,31 +79,48 @@ def scaled(A1: Tensor, A2: Tensor, *, status: str = norms.CERTIFIED) -> Rate:
 
 
 def _at_one_time(A1: Tensor, A2: Tensor, rate: str, status: str) -> Rate:
+    weights = at_one_time(A1, A2)
+    return Rate(along(weights, weights, rate, status=status)[..., 0], status)
+
+
+def at_one_time(A1: Tensor, A2: Tensor) -> Weights:
+    """A1 and A2 in float64 as weights without biases, shapes checked."""
     A1, A2 = norms.as_matrix("A1", A1), norms.as_matrix("A2", A2)
     if A2.mT.shape != A1.shape:
         raise ValueError(f"A1 and A2 must have shapes (*batch, m, d) and (*batch, d, m); got {tuple(A1.shape)} and "
                          f"{tuple(A2.shape)}.")
-    weights = Weights(A1, A1[..., 0], A2, A2[..., 0])
-    return Rate(along(weights, weights, rate, status=status)[..., 0], status)
+    return Weights(A1, A1[..., 0], A2, A2[..., 0])
 
 
 def along(left: Weights, right: Weights, rate: str, p: float = 2, *, scaling: Tensor | None = None,
           status: str = norms.CERTIFIED) -> Tensor:
     """Control points (*batch, 3) of a rate on pieces whose weights go linearly from ``left`` to ``right``.
 
-    ``p`` other than 2 (1 or inf) goes with "global" only: products of ℓp norms. ``scaling`` is the diagonal Q of
-    "scaled", (*batch, m), optimised if it is not given.
+    ``p`` other than 2 (1 or inf) goes with "global" (products of ℓp norms), "measure" (R6) and "exact" (R4); "measure"
+    with nothing else. ``scaling`` is the diagonal Q of "scaled", (*batch, m), optimised if it is not given.
     """
-    _check.choice("rate", rate, RATES)
+    _check.choice("rate", rate, ALONG)
     if rate == "global":
         return _global(left, right, p, status)
+    if rate == "measure":
+        return measure_along(left, right, p)
+    same = (transposed(left) & transposed(right)).unsqueeze(-1)
+    if rate == "exact":
+        points = exact_along(left, right, _usual(p), status)
+        return torch.where(same, 0.0, points) if p == 2 else points
     if p != 2:
-        raise ValueError(f"rate={rate!r} bounds the Euclidean norm; got p = {p}. Use rate='global' for p = 1 or inf.")
+        raise ValueError(f"rate={rate!r} bounds the Euclidean norm; got p = {p}. Use rate='global', 'measure' or "
+                         f"'best' for p = 1 or inf.")
     if rate == "centred":
         return _centred(left, right, status)
-    same = transposed(left) & transposed(right)
     q = optimise_scaling(left, right) if scaling is None else scaling
-    return torch.where(same.unsqueeze(-1), 0.0, _scaled(left, right, q, status))
+    return torch.where(same, 0.0, _scaled(left, right, q, status))
+
+
+def _usual(p: float) -> float:
+    if p not in (1, 2, torch.inf):
+        raise ValueError(f"p must be 1, 2 or inf (float('inf')) for a bound on sensitivity; got {p}.")
+    return p
 
 
 def transposed(weights: Weights) -> Tensor:
@@ -117,9 +138,7 @@ def _norm(A: Tensor, p: float, status: str) -> Tensor:
     """‖A‖_p from above for p = 1, 2, inf."""
     if p == 2:
         return norms.dense(A, status=status).value
-    if p in (1, torch.inf):
-        return norms.row_sum(A.abs() if p == torch.inf else A.mT.abs())
-    raise ValueError(f"p must be 1, 2 or inf (float('inf')) for a bound on sensitivity; got {p}.")
+    return norms.row_sum(A.abs() if _usual(p) == torch.inf else A.mT.abs())
 
 
 def _global(left: Weights, right: Weights, p: float, status: str) -> Tensor:
@@ -156,66 +175,8 @@ def _scaled(left: Weights, right: Weights, q: Tensor, status: str) -> Tensor:
     return 0.25 * torch.stack([start * start, start * end, end * end], -1) * (1 + 8 * norms.UNIT)
 
 
-def alive_units(left: Weights, right: Weights) -> Tensor:
-    """Units whose row and column are both nonzero somewhere on the piece; the others contribute nothing.
-
-    A unit that dies at one end only must stay: in between its row and column are both nonzero.
-    """
-    row = (left.A1 != 0).any(-1) | (right.A1 != 0).any(-1)
-    column = (left.A2 != 0).any(-2) | (right.A2 != 0).any(-2)
-    return row & column
-
-
-def _difference(weights: Weights, q: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
-    """A2Q and A1ᵀQ⁻¹ without dead units."""
-    return (weights.A2 * (q * alive).unsqueeze(-2), weights.A1.mT * (alive / q).unsqueeze(-2))
-
-
 def _scaled_norm(weights: Weights, q: Tensor, alive: Tensor, status: str) -> Tensor:
     """‖A2Q − A1ᵀQ⁻¹‖₂ from above, the rounding of the difference included."""
-    plus, minus = _difference(weights, q, alive)
+    plus, minus = scaled_difference(weights, q, alive)
     rounding = 4 * norms.UNIT * torch.linalg.matrix_norm(plus.abs() + minus.abs())
     return norms.dense(plus - minus, status=status).value + 1.01 * rounding
-
-
-def optimise_scaling(left: Weights, right: Weights, iterations: int = 150) -> Tensor:
-    """A diagonal Q, shape (*batch, m), that makes ‖A2Q − A1ᵀQ⁻¹‖₂ small at both ends (one Q for the whole piece).
-
-    Notes
-    -----
-    Starts from q_k² = ‖v_k‖/‖u_k‖ and descends the logarithm of a smoothed largest eigenvalue, convex in q², with
-    Adam; the best iterate is kept. Whatever comes out is a valid scaling.
-    """
-    ends, alive = (left,) if right is left else (left, right), alive_units(left, right)
-    rows = torch.stack([w.A1.norm(dim=-1) for w in ends]).mean(0)
-    columns = torch.stack([w.A2.norm(dim=-2) for w in ends]).mean(0)
-    start = torch.where((rows > 0) & (columns > 0), rows / columns, 1.0).clamp(1e-12, 1e12).sqrt()
-    log_q = start.log().requires_grad_()
-    optimiser = torch.optim.Adam([log_q], lr=0.1)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
-    floor = 1e-24 * (rows.sum(-1) * columns.sum(-1)) + 1e-300
-    best, best_size = start, torch.full(start.shape[:-1], torch.inf, dtype=start.dtype, device=start.device)
-    with torch.enable_grad():
-        for k in range(iterations):
-            try:
-                eigenvalues = torch.stack([_gram_eigenvalues(w, log_q.exp(), alive) for w in ends]).relu()
-            except RuntimeError:  # the decomposition gave up: entries near the ends of the float range
-                break
-            size = eigenvalues[..., -1].detach().sum(0)
-            better = size < best_size
-            best_size = torch.where(better, size, best_size)
-            best = torch.where(better.unsqueeze(-1), log_q.detach().exp(), best)
-            power = 8 * 2 ** (3 * k // iterations)  # 8, 16, 32: from smooth to sharp
-            top = eigenvalues[..., -1:].detach() + floor.unsqueeze(-1)
-            smooth = ((eigenvalues / top) ** power).sum(-1) ** (1 / power) * top[..., 0]
-            optimiser.zero_grad()
-            (smooth.sum(0) + floor).log().sum().backward()
-            optimiser.step()
-            schedule.step()
-    return best
-
-
-def _gram_eigenvalues(weights: Weights, q: Tensor, alive: Tensor) -> Tensor:
-    plus, minus = _difference(weights, q, alive)
-    M = plus - minus
-    return torch.linalg.eigvalsh(M @ M.mT if M.shape[-2] <= M.shape[-1] else M.mT @ M)
