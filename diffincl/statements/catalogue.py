@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from . import flow, layers
+from . import flow, layers, solutions
 from .case import Statement
 
 __all__ = ["STATEMENTS"]
+
+FAMILIES = (flow, solutions, layers)
 
 
 def _place(statement: Statement) -> tuple[int, int]:
@@ -14,4 +16,4 @@ def _place(statement: Statement) -> tuple[int, int]:
 
 STATEMENTS: dict[str, Statement] = {
     statement.label: statement
-    for statement in sorted((*flow.STATEMENTS, *layers.STATEMENTS), key=_place)}
+    for statement in sorted((s for family in FAMILIES for s in family.STATEMENTS), key=_place)}

@@ -15,7 +15,7 @@ from .case import Case, Sides, Statement
 from .catalogue import STATEMENTS
 from .draws import PAIRS
 from .paths import converged
-from .witness import Witness, witness_of
+from .witness import Witness, ratio, witness_of
 
 __all__ = ["Block", "CheckResult", "Finding", "blocks_of", "check", "check_block", "control_of", "examine",
            "examine_control", "merged", "verdict"]
@@ -230,8 +230,7 @@ def _look(statement: Statement, case: Case, how: str = "") -> tuple[Finding, Ten
 
 
 def ratio_of(statement: Statement, case: Case, form: str, side: Sides) -> Tensor:
-    """observed/bound, 0 where nothing is observed beyond the numerical error."""
+    """Observed less its numerical error, over the bound."""
     if not bool((torch.isfinite(side.observed) & ~side.bound.isnan() & torch.isfinite(side.error)).all()):
         raise ArithmeticError(f"{statement.label}, {case.origin}, {form}: observed or bound is not a number")
-    shape = torch.broadcast_shapes(side.observed.shape, side.bound.shape)
-    return torch.where(side.observed <= side.error, 0.0, side.observed / side.bound).expand(shape)
+    return ratio(side)

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Generator, Tensor
 
 from ..fields import ResNetField, ResNetSField
-from ..functions import HalfSpace, Orthant, OutsideBall, ProxFunction
+from ..functions import L1, Box, HalfSpace, Moving, Orthant, OutsideBall, ProxFunction
 from ..inclusion import Inclusion
 from . import draws
 from .case import Case
-from .draws import HORIZON, NETWORK, PAIRS
+from .draws import DENSE, HORIZON, NETWORK, PAIRS
 
-__all__: list[str] = []
+__all__ = ["Line"]
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """t ↦ t·velocity, the shift of a set that moves."""
+
+    velocity: Tensor
+
+    def __call__(self, t: Tensor) -> Tensor:
+        return torch.as_tensor(t, dtype=torch.float64).unsqueeze(-1) * self.velocity if torch.as_tensor(t).ndim == 0 \
+            else t * self.velocity
+
+
+def speed_of(g: ProxFunction) -> float:
+    """|v'| of a set that moves along a line, 0 for one at rest."""
+    if not g.moving:
+        return 0.0
+    assert isinstance(g, Moving)
+    assert isinstance(g.shift, Line)
+    return float(g.shift.velocity.norm())
 
 
 def case_of(origin: str, generator: Generator, field: ResNetField, g: ProxFunction, t: Tensor) -> Case:
@@ -61,3 +83,30 @@ def above_the_limit(generator: Generator, networks: int) -> Case:
     """h‖A‖² in [2.5, 4] where the hypothesis asks for at most 2."""
     field = draws.symmetric(generator, networks, NETWORK, square=(2.5, 4.0))
     return case_of("h‖A‖² in [2.5, 4]", generator, field, Orthant(), draws.times(NETWORK))
+
+
+def no_indicator(generator: Generator, networks: int) -> Case:
+    """g an ℓ1 norm: its multiplier is as long as its weights, whatever F."""
+    field = draws.small(generator, networks, HORIZON)
+    return case_of("ℓ1 norm", generator, field, L1(2.0), draws.times(HORIZON, DENSE))
+
+
+def another_set(generator: Generator, networks: int) -> Case:
+    """The same field in two sets."""
+    case = case_of("orthant and box", generator, draws.small(generator, networks, HORIZON), Orthant(),
+                   draws.times(HORIZON, DENSE))
+    box = Box(0.5, 1.0)
+    return replace(case, other=Inclusion(case.flow.field, box), y0=box.prox(case.y0, 1.0))
+
+
+def with_reach(case: Case, factor: float) -> Case:
+    """A reach claimed that the set does not have."""
+    return replace(case, origin=f"r {factor:g} times too large", given={"reach": factor * case.number("reach")})
+
+
+def with_eta(case: Case, factor: float) -> Case:
+    """Sets said to be nearer than they are; the pairs start at one point of both."""
+    assert case.other is not None
+    x0 = case.other.g.prox(case.flow.g.prox(case.x0, 1.0), 1.0)
+    return replace(case, origin=f"η = {factor:g} of the distance", x0=x0, y0=x0,
+                   given={"eta": factor * case.number("eta")})

@@ -21,7 +21,7 @@ __all__: list[str] = []
 LAYERS, WIDTH, PAIRS = 4, 6, 8
 HORIZON = 1.0  # of continuous statements
 NETWORK = float(LAYERS)  # of a network with layers of length 1
-DENSE = 16  # save times a layer where a statement integrates along trajectories
+DENSE = 8  # save times a layer where a statement integrates along trajectories
 
 Sets = Callable[[], list[tuple[str, ProxFunction]]]
 Networks = Callable[[Generator, int, float], ResNetField]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -12,6 +13,7 @@ from torch.linalg import eigvalsh, matrix_norm, vector_norm
 
 from ..bounds.pieces import Pieces, lead, pieces_of
 from ..fields import Field, ResNetField, Weights
+from ..fields.pieces import evaluate
 from ..functions import ProxFunction
 from ..inclusion import Inclusion
 from ..rates import RATES
@@ -152,17 +154,27 @@ def carry(start: Tensor, z: Tensor, added: Tensor) -> Tensor:
 
 def at_ends(field: Field, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """F at both ends of every interval of the times, its limits from inside, (T − 1, *batch, d) each."""
+    steps = list(pairwise(plan(field, t).t))
+    if isinstance(field, ResNetField) and not field.time_dependent_within_a_step:
+        return _at_rest(field, steps, x)
     rows = []
-    for k, (a, b) in enumerate(pairwise(plan(field, t).t)):
+    for k, (a, b) in enumerate(steps):
         F = field.on(a, b)
         rows.append((F(torch.tensor(a, dtype=torch.float64), x[k]), F(torch.tensor(b, dtype=torch.float64), x[k + 1])))
     return torch.stack([left for left, _ in rows]), torch.stack([right for _, right in rows])
 
 
-def highest(ends: tuple[Tensor, Tensor]) -> Tensor:
-    """The larger of the values at the ends of every interval: its sum times the lengths is an integral from above, up
-    to the curvature within an interval."""
-    return torch.maximum(*ends)
+def _at_rest(field: ResNetField, steps: list[tuple[float, float]], x: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for weights that stand still between knots: one evaluation a layer."""
+    layer = [bisect(field.knots, 0.5 * (a + b)) for a, b in steps]
+    depth, found = len(field.ensemble), []
+    for number in dict.fromkeys(layer):
+        first, size = layer.index(number), layer.count(number)
+        a, b = steps[first]
+        states = x[first:first + size + 1].movedim(0, depth)
+        F = evaluate(field.weights_on(a, b)(a), states).movedim(depth, 0)
+        found.append((F[:-1], F[1:]))
+    return torch.cat([left for left, _ in found]), torch.cat([right for _, right in found])
 
 
 def lengths(t: Tensor, like: Tensor) -> Tensor:
@@ -170,29 +182,39 @@ def lengths(t: Tensor, like: Tensor) -> Tensor:
     return t.diff().reshape(-1, *[1] * (like.ndim - 1))
 
 
-def cumulated(ends: tuple[Tensor, Tensor], t: Tensor) -> tuple[Tensor, Tensor]:
-    """∫ from t[0] to t[1:] by the trapezoidal rule, and its error as the difference to intervals twice as long."""
+def increments(ends: tuple[Tensor, Tensor], t: Tensor) -> tuple[Tensor, Tensor]:
+    """∫ over every interval by the trapezoidal rule, and its error: the difference to intervals twice as long."""
     left, right = ends
     h = lengths(t, left)
     fine = 0.5 * h * (left + right)
     twice = 0.5 * (h[::2] + h[1::2]) * (left[::2] + right[1::2])
-    error = (fine[::2] + fine[1::2] - twice).abs().repeat_interleave(2, 0)
-    return fine.cumsum(0), error.cumsum(0)
+    return fine, (fine[::2] + fine[1::2] - twice).abs().repeat_interleave(2, 0)
 
 
-def multiplier(g: ProxFunction, t: float, x: Tensor, velocity: Tensor, eps: float = 1e-6) -> Tensor:
-    """The part of ``velocity`` that a set takes away at x, n = v − P_T(v), as (z − prox z)/ε with z = x + εv."""
+def above(ends: tuple[Tensor, Tensor], t: Tensor) -> Tensor:
+    """The increments with their error added."""
+    fine, error = increments(ends, t)
+    return fine + error
+
+
+def from_start(values: Tensor) -> Tensor:
+    """Cumulative sums from 0, one row more."""
+    return torch.cat([torch.zeros_like(values[:1]), values.cumsum(0)])
+
+
+def multiplier(g: ProxFunction, t: Tensor, x: Tensor, velocity: Tensor, eps: float = 1e-6) -> Tensor:
+    """The part of ``velocity`` (T, *batch, d) that a set takes away at x, n = v − P_T(v), as (z − prox z)/ε with
+    z = x + εv."""
     z = x + eps * velocity
-    return (z - g.prox(z, eps, t)) / eps
+    if g.moving:
+        return torch.stack([(z[k] - g.prox(z[k], eps, t[k])) / eps for k in range(len(t))])
+    return (z - g.prox(z, eps)) / eps
 
 
 def multipliers(flow: Inclusion, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """‖n‖ at both ends of every interval, n = −x' − F."""
     left, right = at_ends(flow.field, t, x)
-    times = t.tolist()
-    sizes = [(norm(multiplier(flow.g, times[k], x[k], -left[k])),
-              norm(multiplier(flow.g, times[k + 1], x[k + 1], -right[k]))) for k in range(len(left))]
-    return torch.stack([a for a, _ in sizes]), torch.stack([b for _, b in sizes])
+    return (norm(multiplier(flow.g, t[:-1], x[:-1], -left)), norm(multiplier(flow.g, t[1:], x[1:], -right)))
 
 
 def _apply(A: Tensor, x: Tensor) -> Tensor:

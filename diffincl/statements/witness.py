@@ -69,15 +69,20 @@ class Replay:
     reproduced: bool
 
 
+def ratio(side: Sides) -> Tensor:
+    """Observed less its numerical error, over the bound: more than 1 exactly where the bound is violated."""
+    seen = (side.observed - side.error).clamp_min(0)
+    return torch.where(seen == 0, 0.0, seen / side.bound.clamp_min(0)) + torch.zeros_like(side.bound)
+
+
 def witness_of(statement: Statement, case: Case, how: str, form: str, side: Sides, row: int,
                index: tuple[int, ...]) -> Witness:
     """The witness of one entry of both sides of a form."""
-    observed, bound = torch.broadcast_tensors(side.observed, side.bound)
-    seen, allowed = float(observed[(row, *index)]), float(bound[(row, *index)])
+    observed, bound, ratios = torch.broadcast_tensors(side.observed, side.bound, ratio(side))
+    place = (row, *index)
     time = case.t[row + 1] if len(observed) == len(case.t) - 1 else case.t[-1]
-    ratio = 0.0 if seen == 0 else seen / allowed if allowed != 0 else math.inf
-    return Witness(statement.label, case.origin + how, form, float(time), row, seen, allowed, ratio,
-                   _plain(one_instance(case, index)))
+    return Witness(statement.label, case.origin + how, form, float(time), row, float(observed[place]),
+                   float(bound[place]), float(ratios[place]), _plain(one_instance(case, index)))
 
 
 def replay(witness: Witness, statement: Statement) -> Replay:
@@ -93,13 +98,13 @@ def replay(witness: Witness, statement: Statement) -> Replay:
     if witness.form not in sides:
         raise ValueError(f"form must be one of {', '.join(sides)} in a witness of {statement.label}; got "
                          f"{witness.form!r}. The witness is of another version.")
-    observed, bound = (x.detach() for x in torch.broadcast_tensors(*sides[witness.form][:2]))
+    side = Sides(*(x.detach() for x in sides[witness.form]))
+    observed, bound, ratios = torch.broadcast_tensors(side.observed, side.bound, ratio(side))
     if witness.row >= len(observed):
         raise ValueError(f"row must be below {len(observed)} in this witness; got {witness.row}.")
-    seen, allowed = float(observed[witness.row].flatten()[0]), float(bound[witness.row].flatten()[0])
-    ratio = 0.0 if seen == 0 else seen / allowed if allowed != 0 else math.inf
-    same = ratio == witness.ratio or abs(ratio - witness.ratio) <= REPRODUCED * max(abs(ratio), abs(witness.ratio))
-    return Replay(seen, allowed, ratio, same)
+    seen, allowed, found = (float(x[witness.row].flatten()[0]) for x in (observed, bound, ratios))
+    same = found == witness.ratio or abs(found - witness.ratio) <= REPRODUCED * max(found, witness.ratio)
+    return Replay(seen, allowed, found, same)
 
 
 def read_witness(path: FilePath) -> Witness:
