@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from . import flow, layers, solutions
+from . import energy, flow, layers, solutions
 from .case import Statement
 
 __all__ = ["STATEMENTS"]
 
-FAMILIES = (flow, solutions, layers)
+FAMILIES = (flow, solutions, energy, layers)
 
 
 def _place(statement: Statement) -> tuple[int, int]:

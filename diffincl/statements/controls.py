@@ -8,11 +8,12 @@ import torch
 from torch import Generator, Tensor
 
 from ..fields import ResNetField, ResNetSField
-from ..functions import L1, Box, HalfSpace, Moving, Orthant, OutsideBall, ProxFunction
+from ..functions import L1, Box, HalfSpace, Moving, Orthant, OutsideBall, ProxFunction, Whole
 from ..inclusion import Inclusion
 from . import draws
 from .case import Case
-from .draws import DENSE, HORIZON, NETWORK, PAIRS
+from .draws import DENSE, HORIZON, LAYERS, NETWORK, PAIRS
+from .fields import PlusLinearField
 
 __all__ = ["Line"]
 
@@ -110,3 +111,39 @@ def with_eta(case: Case, factor: float) -> Case:
     x0 = case.other.g.prox(case.flow.g.prox(case.x0, 1.0), 1.0)
     return replace(case, origin=f"η = {factor:g} of the distance", x0=x0, y0=x0,
                    given={"eta": factor * case.number("eta")})
+
+
+def changing_weights(generator: Generator, networks: int) -> Case:
+    """An energy of weights that change."""
+    field = draws.symmetric(generator, networks, HORIZON)
+    return case_of("weights that change", generator, field, Orthant(), draws.times(HORIZON, DENSE))
+
+
+def rest_of_one_layer(generator: Generator, networks: int) -> Case:
+    """The point of rest of the first layer, where F pulls elsewhere in the next."""
+    zero = torch.zeros(LAYERS, networks, 2, 2, dtype=torch.float64)
+    b2 = torch.zeros(LAYERS, networks, 2, dtype=torch.float64)
+    b2[1:] = draws.uniform(generator, 1, 2, LAYERS - 1, networks, 2)
+    leak = torch.eye(2, dtype=torch.float64).expand(networks, 2, 2).clone()
+    field = PlusLinearField(**draws.layers_of(HORIZON, A1=zero, b1=b2 * 0, A2=zero, b2=b2), M=leak)
+    case = case_of("rest of the first layer", generator, field, Orthant(), draws.times(HORIZON))
+    rest = torch.zeros(networks, 1, 2, dtype=torch.float64)
+    return replace(case, x0=0.1 * case.x0, y0=torch.zeros_like(case.y0), fixed=True, given={"rest": rest})
+
+
+def near_two(generator: Generator, networks: int) -> Case:
+    """h‖A‖² = 1.99 where the rate 1/N asks for at most 1: x leaps over the minimum and back."""
+    one = torch.ones(networks, 1, dtype=torch.float64)
+    field = ResNetSField(one.unsqueeze(-1), 8 * one, 8 * one)  # φ = ½σ(x + 8)² − 8x, least at 0
+    t = draws.times(1.99 * LAYERS)
+    x0, y0 = draws.points(generator, Box(-1.0, 1.0), networks, 1)
+    given = {"limit": torch.tensor(1.0, dtype=torch.float64)}
+    return Case("h‖A‖² = 1.99", Inclusion(field, Whole()), t, x0, 0.1 * y0, given=given)
+
+
+def leak_above_limit(generator: Generator, networks: int) -> Case:
+    """h(2k + ‖A‖²) up to 5."""
+    A = draws.symmetric(generator, networks, NETWORK, square=(2.5, 3.5))
+    one = 0.5 * torch.eye(draws.WIDTH, dtype=torch.float64).expand(networks, -1, -1).clone()
+    weights = draws.layers_of(NETWORK, A1=A.A.values, b1=A.b1.values, A2=A.A.values.mT.contiguous(), b2=A.b2.values)
+    return case_of("h(2k + ‖A‖²) ≥ 3.5", generator, PlusLinearField(**weights, M=one), Orthant(), draws.times(NETWORK))

@@ -55,7 +55,7 @@ class PlusLinearField(ResNetField):
 
     def without(self) -> ResNetField:
         """The field without Mx."""
-        return ResNetField(*(_weight(curve) for curve in (self.A1, self.b1, self.A2, self.b2)))
+        return ResNetField(_weight(self.A1), _weight(self.b1), _weight(self.A2), _weight(self.b2))
 
 
 class LeakySField(ResNetField):
