@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from . import energy, flow, layers, solutions
+from . import energy, flow, gradients, layers, order, solutions
 from .case import Statement
 
 __all__ = ["STATEMENTS"]
 
-FAMILIES = (flow, solutions, energy, layers)
+FAMILIES = (flow, solutions, energy, order, gradients, layers)
 
 
 def _place(statement: Statement) -> tuple[int, int]:

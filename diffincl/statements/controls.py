@@ -147,3 +147,39 @@ def leak_above_limit(generator: Generator, networks: int) -> Case:
     one = 0.5 * torch.eye(draws.WIDTH, dtype=torch.float64).expand(networks, -1, -1).clone()
     weights = draws.layers_of(NETWORK, A1=A.A.values, b1=A.b1.values, A2=A.A.values.mT.contiguous(), b2=A.b2.values)
     return case_of("h(2k + ‖A‖²) ≥ 3.5", generator, PlusLinearField(**weights, M=one), Orthant(), draws.times(NETWORK))
+
+
+def oblique_edge(generator: Generator, networks: int) -> Case:
+    """A half space with an oblique edge: trajectories slide along it, and apart in ℓ1 and ℓ∞."""
+    zero = torch.zeros(networks, 2, 2, dtype=torch.float64)
+    b2 = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(networks, 2).clone()
+    g = HalfSpace(torch.tensor([1.0, -0.5], dtype=torch.float64), 0.0)
+    field = ResNetField(zero, zero[..., 0], zero, b2)
+    return case_of("oblique edge", generator, field, g, draws.times(2.0))
+
+
+def competitive(generator: Generator, networks: int) -> Case:
+    """A2A1 >= 0 between different coordinates."""
+    weights = draws.matrices(generator, networks)
+    weights = weights._replace(A1=weights.A1.abs(), A2=weights.A2.abs())
+    field = ResNetField(**draws.layers_of(HORIZON, **weights._asdict()))
+    return case_of("A₂A₁ ≥ 0", generator, field, Orthant(), draws.times(HORIZON))
+
+
+def long_steps(generator: Generator, networks: int) -> Case:
+    """Every coordinate pulled back by 1.5 of itself in one step."""
+    one = torch.eye(2, dtype=torch.float64).expand(networks, 2, 2).clone()
+    zero = torch.zeros(networks, 2, dtype=torch.float64)
+    field = ResNetField(one, zero, 1.5 * one, zero)
+    return case_of("hΣ(A₂ᵢₖA₁ₖᵢ)₊ = 1.5", generator, field, Box(-2.0, 2.0), draws.times(NETWORK))
+
+
+def one_past_an_obstacle(generator: Generator, networks: int) -> Case:
+    """Not convex: gradients grow along an obstacle, though F is constant."""
+    zero = torch.zeros(networks, 2, 2, dtype=torch.float64)
+    b2 = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(networks, 2).clone()
+    weights = draws.layers_of(3.0, A1=zero.expand(LAYERS, -1, -1, -1), b1=0 * b2.expand(LAYERS, -1, -1),
+                              A2=zero.expand(LAYERS, -1, -1, -1), b2=b2.expand(LAYERS, -1, -1))
+    height = draws.uniform(generator, 0.05, 0.3, networks, 1)
+    x0 = torch.stack([torch.full_like(height, -1.5), height], -1)
+    return Case("obstacle, not convex", Inclusion(ResNetField(**weights), OutsideBall()), draws.times(3.0), x0, 0 * x0)

@@ -89,7 +89,7 @@ STATEMENTS = (
         "C5", "growth of the ResNet-D flow", "A₂ ≥ 0, C the orthant or a box [0, u]",
         "‖x(t)‖_p ≤ ‖x₀‖_p + ∫‖(b₂)₊‖_p for every p", PAPER,
         not_decay, of_pairs(growth_decay), draws.RandomNetworks((draws.decay,), draws.from_zero),
-        partial(controls.negative_A2, horizon=draws.HORIZON), keeps.nonnegative, trained=True),
+        partial(controls.negative_A2, horizon=draws.HORIZON), keeps.modest, trained=True),
     Statement(
         "C6", "the ResNet-S flow", "A₂ = A₁ᵀ, g convex; for growth the orthant",
         "‖x(t) − y(t)‖ ≤ ‖x₀ − y₀‖; ‖x(t)‖ ≤ ∫‖(b₂)₊‖ + √(‖x₀‖² + ½∫‖(b₁)₊‖²)", f"{PAPER}; growth: theory C6",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.linalg import matrix_norm
 
+from ..fields import ResNetDField
 from .case import Case, Keep
 
 __all__: list[str] = []
@@ -15,15 +16,10 @@ LARGEST_NORM, LARGEST_BIAS = 3.0, 4.0  # so that an ascent stays where trajector
 
 
 def modest(case: Case, weights: Weights) -> Weights:
-    """Any weights, of norm at most ``LARGEST_NORM``."""
-    return {name: _short(w, LARGEST_NORM) if w.ndim > 1 and name.startswith(("A", "M")) else
+    """Any weights, of norm at most ``LARGEST_NORM``; for ResNet-D A2 >= 0."""
+    kept = {name: _short(w, LARGEST_NORM) if w.ndim > 1 and name.startswith(("A", "M")) else
             w.clamp(-LARGEST_BIAS, LARGEST_BIAS) for name, w in weights.items()}
-
-
-def nonnegative(case: Case, weights: Weights) -> Weights:
-    """A2 >= 0."""
-    weights = modest(case, weights)
-    return weights | {"A2": weights["A2"].clamp_min(0)}
+    return kept | {"A2": kept["A2"].clamp_min(0)} if isinstance(case.flow.field, ResNetDField) else kept
 
 
 def under(limit: float | None = None) -> Keep:

@@ -66,7 +66,7 @@ STATEMENTS = (
         "D2", "growth of the ResNet-D layers", "A₂ ≥ 0, C the orthant or a box [0, u]",
         "x_N ≤ z_N entry by entry, z⁺ = (z + h b₂)₊, z₀ = x₀", f"{PAPER}; the recursion: Lindley, 1952",
         not_decay, of_layers(layer_waiting), draws.RandomNetworks((draws.decay,), draws.from_zero, NETWORK),
-        partial(controls.negative_A2, horizon=NETWORK), keeps.nonnegative, trained=True),
+        partial(controls.negative_A2, horizon=NETWORK), keeps.modest, trained=True),
     Statement(
         "D3", "the ResNet-S layers", "A₂ = A₁ᵀ, h‖A‖² ≤ 2, g convex",
         "‖x_N − y_N‖ ≤ ‖x₀ − y₀‖", PAPER,
