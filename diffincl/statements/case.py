@@ -128,10 +128,13 @@ Keep = Callable[[Case, dict[str, Tensor]], dict[str, Tensor]]
 
 
 class Draw(Protocol):
-    """Random instances inside a hypothesis, of several kinds."""
+    """Random instances inside a hypothesis, of several ``kinds``, ``pairs`` for each network."""
 
     @property
     def kinds(self) -> int: ...
+
+    @property
+    def pairs(self) -> int: ...
 
     def __call__(self, generator: Generator, kind: int, networks: int) -> Case: ...
 

@@ -94,9 +94,9 @@ def blocks_of(label: str, trials: int, seed: int) -> list[Block]:
 
     The set of instances depends on ``trials`` and ``seed``, not on how the blocks are shared out.
     """
-    kinds = STATEMENTS[label].draw.kinds
-    count = max(kinds, -(-trials // (PAIRS * LARGEST)))
-    networks = max(1, -(-trials // (PAIRS * count)))
+    draw = STATEMENTS[label].draw
+    count = max(draw.kinds, -(-trials // (draw.pairs * LARGEST)))
+    networks = max(1, -(-trials // (draw.pairs * count)))
     return [Block(label, seed, k, networks) for k in range(count)]
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from ..fields import ResNetField, ResNetSField
-from ..functions import L1, Box, HalfSpace, Moving, Orthant, OutsideBall, ProxFunction, Whole
+from ..curves import PiecewiseConstant
+from ..fields import FieldFunction, ResNetField, ResNetSField
+from ..functions import L1, Ball, Box, HalfSpace, Moving, Orthant, OutsideBall, ProxFunction, Whole
 from ..inclusion import Inclusion
+from ..schemes import ProxHeun
 from . import draws
 from .case import Case
 from .draws import DENSE, HORIZON, LAYERS, NETWORK, PAIRS
 from .fields import PlusLinearField
 
-__all__ = ["Line"]
+__all__ = ["Line", "Rotation"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,32 @@ class Line:
     def __call__(self, t: Tensor) -> Tensor:
         return torch.as_tensor(t, dtype=torch.float64).unsqueeze(-1) * self.velocity if torch.as_tensor(t).ndim == 0 \
             else t * self.velocity
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """F(t, x) = Jx in the plane: the flow keeps distances, forward Euler does not."""
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        return torch.stack([-x[..., 1], x[..., 0]], -1)
+
+
+@dataclass(frozen=True)
+class TextbookHeun(ProxHeun):
+    """x⁺ = prox_h(x − h/2 (F(t, x) + F(t + h, y))), y = prox_h(x − hF(t, x)): consistent, and not in SSP form."""
+
+    prox_fraction: ClassVar[float] = 1.0
+
+    def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float | Tensor,
+             x: Tensor) -> tuple[Tensor, Tensor]:
+        """One step."""
+        F0 = F(t, x)
+        y = g.prox(x - h * F0, h, t_next)
+        z = x - 0.5 * h * (F0 + F(t_next, y))
+        return g.prox(z, h, t_next), z
+
+
+TEXTBOOK, TEXTBOOK_NAME, FLOW = TextbookHeun(), "the textbook form of Heun", "the flow"
 
 
 def speed_of(g: ProxFunction) -> float:
@@ -183,3 +212,76 @@ def one_past_an_obstacle(generator: Generator, networks: int) -> Case:
     height = draws.uniform(generator, 0.05, 0.3, networks, 1)
     x0 = torch.stack([torch.full_like(height, -1.5), height], -1)
     return Case("obstacle, not convex", Inclusion(ResNetField(**weights), OutsideBall()), draws.times(3.0), x0, 0 * x0)
+
+
+def rotation(generator: Generator, networks: int) -> Case:
+    """The factor of the flow, 1 for a rotation, put to the steps of forward Euler, √(1 + h²)."""
+    flow = Inclusion(Rotation(), Whole(), lipschitz=1.0, one_sided=0.0)
+    x0, y0 = draws.points(generator, flow.g, networks, 2)
+    return Case("rotation", flow, draws.times(2.0), x0.flatten(0, 1), y0.flatten(0, 1),
+                given={"steps": "ForwardEuler", "factor": FLOW})
+
+
+def textbook_heun(generator: Generator, networks: int) -> Case:
+    """ResNet-S with h‖A‖² = 2 and the steps of the textbook form: found by ascent, which goes on from here to 2/√3."""
+    near = 1 + draws.uniform(generator, -0.05, 0.05, networks, 1)
+    A = torch.tensor([[-(2 / 3) ** 0.5, (4 / 3) ** 0.5]], dtype=torch.float64).expand(networks, 1, 2).clone()
+    b2 = near * torch.tensor([-0.7, 1.37], dtype=torch.float64)
+    field = ResNetSField(A, -0.03 * near, b2)
+    x0 = near.unsqueeze(-1) * torch.tensor([0.52, 0.47], dtype=torch.float64).expand(networks, PAIRS, 2)
+    y0 = near.unsqueeze(-1) * torch.tensor([0.0, 0.32], dtype=torch.float64).expand(networks, PAIRS, 2)
+    return Case("textbook form, h‖A‖² = 2", Inclusion(field, Orthant()), draws.times(1.0, layers=1), x0, y0,
+                given={"steps": TEXTBOOK_NAME, "factor": "ProxHeun"})
+
+
+def no_boundary(generator: Generator, networks: int) -> Case:
+    """The whole space, where a negative b2 pushes as far as a positive one."""
+    field = draws.symmetric_under_limit(generator, networks, NETWORK)
+    b2 = PiecewiseConstant(-2 - field.b2.values.abs(), 0.0, NETWORK)
+    return case_of("the whole space", generator, ResNetSField(field.A, field.b1, b2), Whole(), draws.times(NETWORK))
+
+
+def kernel_budget(generator: Generator, networks: int) -> Case:
+    """The penalty is on convolution kernels, the bound speaks of their matrices."""
+    a = draws.uniform(generator, 0.4, 0.6, networks, 1, 1)
+    i = torch.arange(draws.WIDTH)
+    A1 = a * ((i[:, None] - i).abs() <= 1).double()
+    b1, b2 = (torch.zeros(networks, draws.WIDTH, dtype=torch.float64) for _ in range(2))
+    case = case_of("kernels, not matrices", generator, ResNetField(A1, b1, -A1, b2), Orthant(), draws.times(HORIZON))
+    return replace(case, given={"budget": 3 * a.flatten() ** 2})
+
+
+def set_in_motion(generator: Generator, networks: int) -> Case:
+    """A box that moves carries x with it; F, which the bound knows, is small."""
+    field = draws.small(generator, networks, HORIZON)
+    small = {name: 0.01 * w for name, w in ((n, c.values) for n, c in field.named_children())}
+    velocity = torch.full((draws.WIDTH,), 2.0, dtype=torch.float64)
+    g = Moving(Box(0.0, 0.5), shift=Line(velocity))
+    x0 = g.prox(draws.normal(generator, networks, PAIRS, draws.WIDTH), 1.0, 0.0)
+    flow = Inclusion(ResNetField(**draws.layers_of(HORIZON, **small)), g)
+    return Case("box that moves", flow, draws.times(HORIZON, DENSE), x0, x0,
+                given={"lam": torch.full((networks,), 0.1, dtype=torch.float64)})
+
+
+def disk_that_moves(generator: Generator, networks: int) -> Case:
+    """A ball that moves, and hardly any F."""
+    case = set_in_motion(generator, networks)
+    velocity = torch.linspace(-2, 2, draws.WIDTH, dtype=torch.float64)
+    g = Moving(Ball(1.0, 0.5), shift=Line(velocity))
+    return replace(case, origin="ball that moves", flow=Inclusion(case.flow.field, g), x0=g.prox(2 * case.x0, 1.0, 0.0),
+                   t=draws.times(HORIZON, 2))
+
+
+def curved(generator: Generator, networks: int) -> Case:
+    """A ball instead of a box: a constant F along which Euler is not exact."""
+    weights = draws.matrices(generator, networks)
+    zero = {name: 0 * w for name, w in weights._asdict().items()} | {"b2": 2 * weights.b2[:1].expand(LAYERS, -1, -1)}
+    field = ResNetField(**draws.layers_of(HORIZON, **zero))
+    return case_of("ball, F constant", generator, field, Ball(1.0), draws.times(HORIZON))
+
+
+def independent_layers(generator: Generator, networks: int) -> Case:
+    """2N layers that have nothing to do with the N."""
+    case = case_of("independent layers", generator, draws.small(generator, networks, HORIZON), Orthant(),
+                   draws.times(HORIZON))
+    return replace(case, other=Inclusion(draws.small(generator, networks, HORIZON), Orthant()))

@@ -302,7 +302,7 @@ class Together:
 
     def __init__(self, *parts: draws.RandomNetworks):
         self.parts = [(part, kind) for part in parts for kind in range(part.kinds)]
-        self.kinds = len(self.parts)
+        self.kinds, self.pairs = len(self.parts), parts[0].pairs
 
     def __call__(self, generator: Generator, kind: int, networks: int) -> Case:
         part, of_part = self.parts[kind]

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..curves import Constant, Curve
 from ..fields import ResNetField, Weights
 
-__all__ = ["LeakySField", "PlusLinearField"]
+__all__ = ["LeakySField", "PenalisedField", "PlusLinearField"]
 
 Weight = Tensor | Curve
 
@@ -91,3 +91,49 @@ class LeakySField(ResNetField):
 
 def _weight(curve: Curve | Constant) -> Weight:
     return curve if isinstance(curve, Curve) else curve.values
+
+
+class PenalisedField(ResNetField):
+    """F + (x − P x)/λ for a box: −σ(l − x)/λ + σ(x − u)/λ, one more unit for every bound that is finite.
+
+    Parameters
+    ----------
+    base : ResNetField
+    lam : Tensor (*weights,)
+    lower, upper : Tensor, broadcasting against (d,)
+
+    Examples
+    --------
+    >>> import torch
+    >>> zero = torch.zeros(1, 1)
+    >>> base = ResNetField(zero, zero[0], zero, zero[0])
+    >>> F = PenalisedField(base, torch.tensor(0.5), torch.tensor(0.0), torch.tensor(torch.inf))
+    >>> F(0.0, torch.tensor([[2.0], [-1.0]]))
+    tensor([[ 0.],
+            [-2.]])
+    """
+
+    def __init__(self, base: ResNetField, lam: Tensor, lower: Tensor, upper: Tensor):
+        torch.nn.Module.__init__(self)
+        self.base, self.lam = base, lam
+        self.lower, self.upper = lower.expand(base.features), upper.expand(base.features)
+        self.knots, self.knot_length, self.domain = base.knots, base.knot_length, base.domain
+        self.time_dependent_within_a_step = base.time_dependent_within_a_step
+
+    def weights_on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Weights]:
+        """The weights with the units of the penalty."""
+        base = self.base.weights_on(a, b, dtype)
+
+        def at(t: float | Tensor) -> Weights:
+            A1, b1, A2, b2 = base(t)
+            one = torch.eye(A1.shape[-1], dtype=A1.dtype).expand(*A1.shape[:-2], -1, -1)
+            push = one / self.lam[..., None, None]
+            rows, shifts, columns = [A1], [b1], [A2]
+            for side, bound in ((1.0, self.lower), (-1.0, -self.upper)):
+                finite = bound.isfinite().to(A1)
+                rows.append(-side * finite.unsqueeze(-1) * one)
+                shifts.append(torch.where(bound.isfinite(), bound, 0.0).to(b1).expand_as(b2))
+                columns.append(-side * push * finite)
+            return Weights(torch.cat(rows, -2), torch.cat(shifts, -1), torch.cat(columns, -1), b2)
+
+        return at
