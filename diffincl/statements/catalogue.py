@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from . import energy, flow, gradients, layers, limits, order, schemes, solutions
+from . import energy, flow, gradients, layers, leaks, limits, order, schemes, solutions
 from .case import Statement
 
 __all__ = ["STATEMENTS"]
 
-FAMILIES = (flow, solutions, energy, order, gradients, layers, schemes, limits)
+FAMILIES = (flow, solutions, energy, leaks, order, gradients, layers, schemes, limits)
 
 
 def _place(statement: Statement) -> tuple[int, int]:

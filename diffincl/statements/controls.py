@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from ..curves import PiecewiseConstant
 from ..fields import FieldFunction, ResNetField, ResNetSField
 from ..functions import L1, Ball, Box, HalfSpace, Moving, Orthant, OutsideBall, ProxFunction, Whole
 from ..inclusion import Inclusion
@@ -237,8 +236,8 @@ def textbook_heun(generator: Generator, networks: int) -> Case:
 def no_boundary(generator: Generator, networks: int) -> Case:
     """The whole space, where a negative b2 pushes as far as a positive one."""
     field = draws.symmetric_under_limit(generator, networks, NETWORK)
-    b2 = PiecewiseConstant(-2 - field.b2.values.abs(), 0.0, NETWORK)
-    return case_of("the whole space", generator, ResNetSField(field.A, field.b1, b2), Whole(), draws.times(NETWORK))
+    case = case_of("the whole space", generator, field, Whole(), draws.times(NETWORK))
+    return case.with_weights(case.weights | {"b2": -2 - case.weights["b2"].abs()})
 
 
 def kernel_budget(generator: Generator, networks: int) -> Case:
@@ -254,13 +253,12 @@ def kernel_budget(generator: Generator, networks: int) -> Case:
 def set_in_motion(generator: Generator, networks: int) -> Case:
     """A box that moves carries x with it; F, which the bound knows, is small."""
     field = draws.small(generator, networks, HORIZON)
-    small = {name: 0.01 * w for name, w in ((n, c.values) for n, c in field.named_children())}
     velocity = torch.full((draws.WIDTH,), 2.0, dtype=torch.float64)
     g = Moving(Box(0.0, 0.5), shift=Line(velocity))
     x0 = g.prox(draws.normal(generator, networks, PAIRS, draws.WIDTH), 1.0, 0.0)
-    flow = Inclusion(ResNetField(**draws.layers_of(HORIZON, **small)), g)
-    return Case("box that moves", flow, draws.times(HORIZON, DENSE), x0, x0,
+    case = Case("box that moves", Inclusion(field, g), draws.times(HORIZON, DENSE), x0, x0,
                 given={"lam": torch.full((networks,), 0.1, dtype=torch.float64)})
+    return case.with_weights({name: 0.01 * w for name, w in case.weights.items()})
 
 
 def disk_that_moves(generator: Generator, networks: int) -> Case:

@@ -25,6 +25,7 @@ DENSE = 8  # save times a layer where a statement integrates along trajectories
 
 Sets = Callable[[], list[tuple[str, ProxFunction]]]
 Networks = Callable[[Generator, int, float], ResNetField]
+Finish = Callable[[Generator, Case], Case]
 
 
 class Matrices(NamedTuple):
@@ -166,7 +167,7 @@ class RandomNetworks:
     horizon: float = HORIZON
     a_layer: int = 1
     pairs: int = PAIRS
-    finish: Callable[[Generator, Case], Case] = lambda generator, case: case
+    finish: Finish = lambda generator, case: case
 
     def _choices(self) -> list[tuple[Networks, tuple[str, ProxFunction]]]:
         first, *others = self.sets()
