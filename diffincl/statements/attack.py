@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -9,6 +12,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from ..functions import ConvexSet, ProxFunction
+from ..solve import KinkWarning
 from .case import Case, Look, Sides, Statement
 from .paths import coarse
 
@@ -27,6 +31,15 @@ def attack(statement: Statement, case: Case, ascent: int) -> Case:
     return attack_weights(statement, case, ascent)
 
 
+@contextmanager
+def _searching() -> Iterator[None]:
+    """Gradients show where to look: where a kink is crossed they may show elsewhere, and no more."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KinkWarning)
+        yield
+
+
+@_searching()
 def attack_points(case: Case, look: Look, ascent: int) -> Case:
     """Points that make observed/bound large: projected ascent (Adam) on the logarithm of the worst ratio.
 
@@ -46,6 +59,7 @@ def attack_points(case: Case, look: Look, ascent: int) -> Case:
     return replace(case, x0=best[0], y0=best[1])
 
 
+@_searching()
 def attack_weights(statement: Statement, case: Case, ascent: int) -> Case:
     """Points and weights together; the best step of every network is kept, judged by its worst pair."""
     keep = statement.keep
