@@ -1,4 +1,4 @@
-"""The command line: ``diffincl check``."""
+"""The command line: ``diffincl check`` and ``diffincl replay``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from . import __version__, experiment, report
-from .statements import STATEMENTS
+from .statements import STATEMENTS, read_witness, replay
 
 __all__ = ["main"]
 
@@ -33,12 +33,13 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser(
         "check", help="check the stability theorems",
         description="Check the stability theorems on random instances and on three networks trained on real images, "
-                    "attack them by gradient ascent, and put each to a control that must violate it. Exit status: 0 "
-                    "all hold, 1 a statement is violated or a control is not, 2 bad usage.",
+                    "attack them by gradient ascent, and put each to a control that must violate it. Under torchrun "
+                    "--nproc-per-node P -m diffincl check … the processes share the work. Exit status: 0 all hold, 1 a "
+                    "statement is violated or a control is not, 2 bad usage.",
         epilog="statements: " + "; ".join(f"{s.label} {s.title}" for s in STATEMENTS.values()))
     check.add_argument("labels", nargs="*", metavar="LABEL", type=_label, help="statements to check (default: all)")
     check.add_argument("--trials", type=_positive, metavar="N",
-                       help="random pairs of trajectories a statement (default 1000, with --quick 160)")
+                       help="random instances a statement (default 1000, with --quick 64)")
     check.add_argument("--seed", type=_seed, default=0, metavar="S", help="seed of everything random (default 0)")
     check.add_argument("--out", type=Path, default=Path("out/check"), metavar="DIR",
                        help="folder of the report (default out/check); an interrupted run resumes from here")
@@ -47,6 +48,12 @@ def _parser() -> argparse.ArgumentParser:
                        help="processes that share the work (default: one a core); the result is the same")
     check.add_argument("--json", action="store_true", help="print the report as JSON instead of the table")
     check.set_defaults(run=_check)
+    again = commands.add_parser(
+        "replay", help="look again at a stored witness",
+        description="Build the instance of a witness that diffincl check stored, solve it and put the claim to it "
+                    "again. Exit status: 0 reproduced, 1 not reproduced, 2 bad usage.")
+    again.add_argument("witness", type=Path, metavar="FILE", help="such as out/check/witnesses/C3.json")
+    again.set_defaults(run=_replay)
     return parser
 
 
@@ -76,15 +83,45 @@ def _check(options: argparse.Namespace) -> int:
     except OSError as error:
         print(f"diffincl check: error: --out must be a folder that can be written; {error}", file=sys.stderr)
         return BAD_USAGE
-    with tqdm(total=sum(map(len, experiment.parts(settings))), unit="part", file=sys.stderr, dynamic_ncols=True) as bar:
-
-        def advance(what: str) -> None:
-            bar.set_description(f"{what} done")
-            bar.update()
-
-        outcome = experiment.run(settings, options.out, advance, workers=options.workers)
-    page = report.write(outcome, options.out)
-    print(json.dumps(report.as_json(outcome), indent=1, ensure_ascii=False) if options.json else
-          f"{report.as_table(outcome)}\n\nReport: {page}")
-    experiment.Parts(options.out / "parts", settings).remove()
+    with experiment.shards() as among:
+        outcome = _run(settings, options, among)
+        among.exchange({})  # all have read the parts
+        if among.first:
+            page = report.write(outcome, options.out)
+            print(json.dumps(report.as_json(outcome), indent=1, ensure_ascii=False) if options.json else
+                  f"{report.as_table(outcome)}\n\nReport: {page}")
+            experiment.Parts(options.out / "parts", settings).remove()
     return HOLDS if outcome.passed else VIOLATED
+
+
+def _run(settings: experiment.Settings, options: argparse.Namespace, among: experiment.Shards) -> experiment.Outcome:
+    """The run with a bar over the random instances of this process, shown by the first."""
+    names = [name for stage in experiment.parts_of(settings) for name in among.mine(stage)]
+    total = sum(experiment.trials_of(name, settings) for name in names)
+    with tqdm(total=total, unit="trial", unit_scale=True, file=sys.stderr, dynamic_ncols=True,
+              disable=not among.first) as bar:
+
+        def advance(name: str) -> None:
+            whose = f"process 1 of {among.size}, " if among.size > 1 else ""
+            bar.set_description(f"{whose}{name} done")
+            bar.update(experiment.trials_of(name, settings))
+
+        workers = options.workers if among.size == 1 else 1
+        return experiment.run(settings, options.out, advance, workers=workers, among=among)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    try:
+        witness = read_witness(options.witness)
+        if witness.label not in STATEMENTS:
+            raise ValueError(f"label must be one of {', '.join(STATEMENTS)} in a witness; got {witness.label!r}")
+        again = replay(witness, STATEMENTS[witness.label])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        print(f"diffincl replay: error: {error}", file=sys.stderr)
+        return BAD_USAGE
+    print(f"{witness.label}, {witness.origin}; {witness.form}, t = {witness.time:g}\n"
+          f"            observed          bound             ratio\n"
+          f"stored      {witness.observed:<16.10g}  {witness.bound:<16.10g}  {witness.ratio:.10g}\n"
+          f"replayed    {again.observed:<16.10g}  {again.bound:<16.10g}  {again.ratio:.10g}\n"
+          f"{'reproduced' if again.reproduced else 'NOT reproduced'}")
+    return HOLDS if again.reproduced else VIOLATED

@@ -29,6 +29,14 @@ __all__ = ["as_json", "as_table", "write"]
 HEADINGS = ("statement", "instances", "worst observed/bound", "where", "control", "verdict")
 LADDER_HEADINGS = ("network", "rate", "flow bound", "flow worst", "flow ratio", "layers bound", "layers worst",
                    "layers ratio")
+SLACK_HEADINGS = ("network", "rate", "log bound", "log worst", "norm", "rate", "path")
+
+
+LADDER_TITLE = "Expansion over the trained networks, bound against the worst pair found:"
+SLACK_TITLE = ("Where the slack of the flow bounds comes from: log bound = log worst + norm (enclosure of the norms) + "
+               "rate (∫ν − μ, μ the largest one-sided constant found) + path (the worst pair does not keep to the "
+               "worst direction):")
+ORDER_TITLE = "Error of N layers, against the flow (L1, L2) and against 2N layers (L3); order from 8 layers on:"
 
 
 def as_table(outcome: Outcome) -> str:
@@ -36,9 +44,12 @@ def as_table(outcome: Outcome) -> str:
     verdicts = [(label, str(r.trials), _number(r.worst_ratio), _where(r), _control(r), _verdict(r))
                 for label, r in outcome.results.items()]
     ladder = [(row.network, row.rate, *_ladder_cells(row)) for row in outcome.ladder]
-    return "\n\n".join([_columns(HEADINGS, verdicts),
-                        "Expansion over the trained networks, bound against the worst pair found:\n"
-                        + _columns(LADDER_HEADINGS, ladder)])
+    slack = [(row.network, row.rate, *_slack_cells(row)) for row in outcome.ladder]
+    texts = [_columns(HEADINGS, verdicts), f"{LADDER_TITLE}\n{_columns(LADDER_HEADINGS, ladder)}",
+             f"{SLACK_TITLE}\n{_columns(SLACK_HEADINGS, slack)}"]
+    if outcome.orders:
+        texts.append(f"{ORDER_TITLE}\n{_columns(_order_headings(outcome), _order_rows(outcome))}")
+    return "\n\n".join(texts)
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
@@ -53,14 +64,20 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     } for label, r in outcome.results.items()]
     return _plain({
         "passed": outcome.passed, "settings": asdict(outcome.settings), "statements": statements,
-        "ladder": [asdict(row) for row in outcome.ladder], "accuracy": outcome.accuracies,
+        "ladder": [asdict(row) for row in outcome.ladder], "orders": [asdict(o) for o in outcome.orders],
+        "accuracy": outcome.accuracies,
         "versions": {"diffincl": __version__, "torch": torch.__version__, "python": platform.python_version()}})
 
 
 def write(outcome: Outcome, directory: Path) -> Path:
-    """Write report.json, the figures and report.html to ``directory``; returns the path of the page."""
+    """Write report.json, the witnesses, the figures and report.html to ``directory``; returns the path of the page."""
     write_atomically(directory / "report.json",
                      lambda path: path.write_text(json.dumps(as_json(outcome), indent=1, ensure_ascii=False)))
+    for label, r in outcome.results.items():
+        for name, witness in ((label, r.witness), (f"{label}-control", r.control.witness)):
+            text = json.dumps(_plain(asdict(witness)), ensure_ascii=False)
+            write_atomically(directory / "witnesses" / f"{name}.json",
+                             lambda path, text=text: path.write_text(text, encoding="utf-8"))
     figures = [("bounds.png", "Distance of trajectories over depth, against the bounds",
                 "Each panel is one trained network. Blue: ‖x_k − y_k‖/‖x₀ − y₀‖ for pairs of test images, range and "
                 "median. Lines: the product of layer factors by rate.", _bounds_figure(outcome)),
@@ -99,6 +116,19 @@ def _verdict(r: CheckResult) -> str:
 def _ladder_cells(row: Ladder) -> list[str]:
     return [_number(v) for v in (row.flow_bound, row.flow_observed, row.flow_bound / row.flow_observed,
                                  row.layer_bound, row.layer_observed, row.layer_bound / row.layer_observed)]
+
+
+def _slack_cells(row: Ladder) -> list[str]:
+    values = (math.log(row.flow_bound), math.log(row.flow_observed), row.norm, row.rate_slack, row.path)
+    return [f"{v:.1e}" if 0 < abs(v) < 1e-4 else f"{v:.4f}" for v in values]
+
+
+def _order_headings(outcome: Outcome) -> tuple[str, ...]:
+    return ("statement", *(f"N = {n}" for n in outcome.orders[0].layers), "order", "worst observed/bound")
+
+
+def _order_rows(outcome: Outcome) -> list[tuple[str, ...]]:
+    return [(o.label, *(f"{e:.2e}" for e in o.errors), f"{o.order:.2f}", _number(o.ratio)) for o in outcome.orders]
 
 
 def _columns(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -190,8 +220,8 @@ def _page(outcome: Outcome, figures: list[tuple[Path, str, str]]) -> str:
     s = outcome.settings
     body = [
         f'<h1>Stability theorems, checked</h1><p class="{kind}">Result: {word}.</p>',
-        f"<p>{s.trials} random pairs a statement, {s.ascent} steps of gradient ascent on each, and three networks of "
-        f"{DEPTH} layers trained for {s.epochs} epochs on handwritten digits, with {s.images} test images each: clean, "
+        f"<p>{s.trials} random instances a statement, {s.ascent} steps of gradient ascent on the worst of each block, "
+        f"and three networks of {DEPTH} layers trained for {s.epochs} epochs on handwritten digits, with {s.images} test images each: clean, "
         f"with Gaussian noise, and with one image added to all. Seed {s.seed}; diffincl {__version__}, torch "
         f"{html.escape(torch.__version__)}.</p>",
         "<h2>Statements</h2>", _verdict_rows(outcome),
@@ -199,6 +229,10 @@ def _page(outcome: Outcome, figures: list[tuple[Path, str, str]]) -> str:
         "the trajectories (rounding; for flows twice the step-doubling difference) is taken off. A control lies "
         "outside the hypothesis: there the same search must find a violation.</small></p>",
         "<h2>How tight: the ladder of rates</h2>", _ladder_rows(outcome),
+        f"<h2>Where the slack comes from</h2><p><small>{html.escape(SLACK_TITLE)}</small></p>", _plain_rows(
+            SLACK_HEADINGS, [(row.network, row.rate, *_slack_cells(row)) for row in outcome.ladder], range(2, 7)),
+        *([f"<h2>From layers to the limit</h2><p><small>{html.escape(ORDER_TITLE)}</small></p>", _plain_rows(
+            _order_headings(outcome), _order_rows(outcome), range(1, 8))] if outcome.orders else []),
         "<h2>Accuracy of the networks</h2>", _accuracy_rows(outcome)]
     for path, title, text in figures:
         data = base64.b64encode(path.read_bytes()).decode()
@@ -234,6 +268,12 @@ def _ladder_rows(outcome: Outcome) -> str:
         numbers = "".join(f'<td class="n">{cell}</td>' for cell in _ladder_cells(row))
         rows.append(f"<tr><td>{row.network}</td><td>{row.rate}</td>{numbers}</tr>")
     return _html_table(LADDER_HEADINGS, rows, range(2, 8))
+
+
+def _plain_rows(headings: tuple[str, ...], rows: list[tuple[str, ...]], numeric: range) -> str:
+    cells = ["<tr>" + "".join(f'<td class="n">{html.escape(cell)}</td>' if k in numeric else
+                              f"<td>{html.escape(cell)}</td>" for k, cell in enumerate(row)) + "</tr>" for row in rows]
+    return _html_table(headings, cells, numeric)
 
 
 def _accuracy_rows(outcome: Outcome) -> str:

@@ -10,8 +10,8 @@ import torch
 from torch import Generator, Tensor
 
 from .. import _check
-from .attack import attack
-from .case import Case, Sides, Statement
+from .attack import attack, attack_points
+from .case import Case, Look, Sides, Statement
 from .catalogue import STATEMENTS
 from .draws import PAIRS
 from .paths import converged
@@ -178,8 +178,11 @@ def examine_control(statement: Statement, case: Case, ascent: int) -> Finding:
     return examine(statement, case, ascent=ascent, inside=False)
 
 
-def examine(statement: Statement, case: Case, *, ascent: int = 40, inside: bool = True) -> Finding:
+def examine(statement: Statement, case: Case, *, ascent: int = 40, inside: bool = True,
+            look: Look | None = None) -> Finding:
     """Look at a case as drawn, and at its worst networks after an attack; both count as instances.
+
+    ``look`` is the claim of a case of one network, if it has been made before.
 
     Raises
     ------
@@ -188,13 +191,19 @@ def examine(statement: Statement, case: Case, *, ascent: int = 40, inside: bool 
     """
     if inside:
         _require_inside(statement, case)
-    found, ratios = _look(statement, case)
+    first = statement.claim(case) if look is None else look
+    found, ratios = _look(statement, case, first)
     if not ascent:
         return found
-    attacked = attack(statement if inside else _points_only(statement), _worst(case, ratios), ascent)
+    worst = _worst(case, ratios)
+    alone = case.x0.ndim == 2  # one network: the same claim holds for the worst of its pairs
+    if alone:
+        attacked = attack_points(worst, first, ascent)
+    else:
+        attacked = attack(statement if inside else _points_only(statement), worst, ascent)
     if inside:
         _require_inside(statement, attacked)
-    again, _ = _look(statement, attacked, ", attacked")
+    again, _ = _look(statement, attacked, first if alone else statement.claim(attacked), ", attacked")
     return _joined(case.origin, [found, again])
 
 
@@ -215,10 +224,10 @@ def _worst(case: Case, ratios: Tensor) -> Case:
     return case.select(ratios.amax(-1).topk(min(len(ratios), ATTACKED)).indices)
 
 
-def _look(statement: Statement, case: Case, how: str = "") -> tuple[Finding, Tensor]:
+def _look(statement: Statement, case: Case, look: Look, how: str = "") -> tuple[Finding, Tensor]:
     """Observed against bound, with the numerical error taken off before a violation is called; and the worst ratio of
     every instance."""
-    sides = statement.claim(case)(case.x0, case.y0, converged)
+    sides = look(case.x0, case.y0, converged)
     sides = {form: Sides(*(x.detach() for x in side)) for form, side in sides.items()}
     ratios = {form: ratio_of(statement, case, form, side) for form, side in sides.items()}
     worst = torch.stack([ratio.amax(0) for ratio in ratios.values()]).amax(0)
