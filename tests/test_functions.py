@@ -53,12 +53,23 @@ def test_brute_force_minimiser(g):
             assert float(cost.min()) >= float(best) - 1e-10
 
 
+def shape_rounding(g, x, u):
+    """By how much a sample may change with the shape of the batch around it: not at all, unless g multiplies by a
+    matrix, whose products add up in another order in another shape. Two products of length d and their differences in
+    two passes leave each result within 6dκ·eps·(‖x‖ + ‖u‖), where κ = 1/σ_min of the unit rows that hold is 1 for the
+    orthonormal basis of an Affine and below 3 for the independent rows of the polyhedra in the catalogue."""
+    if not isinstance(g, di.Affine | di.Polyhedron):
+        return torch.zeros(len(x), dtype=F64)
+    return 2 * 6 * D * 3 * torch.finfo(F64).eps * (vector_norm(x, dim=-1) + vector_norm(u, dim=-1))
+
+
 @EVERY
 def test_batch_is_loop(g):
     x, v = points(24).reshape(2, 3, 4, D), points(24, seed=1).reshape(2, 3, 4, D)
     v[0, 0, 0] *= 1e9  # one large sample must not spoil the others
     each = torch.stack([g.prox(row, 0.4) for row in x.reshape(-1, D)])
-    assert torch.equal(g.prox(x, 0.4).reshape(-1, D), each)
+    u = g.prox(x, 0.4).reshape(-1, D)
+    assert bool((vector_norm(u - each, dim=-1) <= shape_rounding(g, x.reshape(-1, D), u)).all())
     x = g.prox(x, 0.4)
     each = torch.stack([g.normal_distance(a, b) for a, b in zip(x.reshape(-1, D), v.reshape(-1, D), strict=True)])
     torch.testing.assert_close(g.normal_distance(x, v).reshape(-1), each, rtol=1e-7, atol=1e-6)

@@ -8,6 +8,7 @@ References: Goldfarb, Idnani, "A numerically stable dual method for solving stri
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,11 +17,23 @@ from torch.linalg import solve_triangular, vector_norm
 from .. import _check
 from .decision import decide
 
-__all__ = ["nearest"]
+__all__ = ["Nearest", "nearest"]
 
 EPS = torch.finfo(torch.float64).eps
 EMPTY, FAILED = -1, -2  # in place of a row: no row in this slot; no answer for this sample
+ROUNDING = 16 * EPS  # relative to the sizes around, what a row may be violated by
 FEASIBLE = 1e-9  # violation, relative to the sizes around, that rounding can leave in a set that is not empty
+
+
+class Held(NamedTuple):
+    """Rows A (*batch, m, d) of G and b of h that hold at a point, and Aᵀ = QR. A slot without a row has a zero row and
+    column, and in R a unit of its own."""
+
+    rows: Tensor
+    A: Tensor
+    b: Tensor
+    Q: Tensor
+    R: Tensor
 
 
 def nearest(x: Tensor, G: Tensor, h: Tensor) -> Tensor:
@@ -28,24 +41,83 @@ def nearest(x: Tensor, G: Tensor, h: Tensor) -> Tensor:
 
     x (*batch, d), G (k, d) with rows of length 1, h (k,) or (*batch, k), inf for a row that does not count; float64.
     """
-    if not len(G):
-        return x
+    return _searched(x, G, h)[0] if len(G) else x
+
+
+class Nearest:
+    """``nearest`` for the calls of one solve: the rows that carried the last projection of a sample are tried first.
+
+    They carry this one if the conditions of Karush, Kuhn and Tucker hold on them, which make the point the nearest
+    whatever it was guessed from; only the other samples are searched, from those rows on. So what is kept saves work,
+    and changes values by rounding alone. Where values cannot be read (torch.func, torch.compile) all samples are
+    searched from no row.
+    """
+
+    def __init__(self) -> None:
+        self.held: Held | None = None  # replaced, never changed in place: backward passes read what they were given
+
+    def __call__(self, x: Tensor, G: Tensor, h: Tensor) -> Tensor:
+        if not len(G) or not _check.concrete(x):
+            return nearest(x, G, h)
+        flat, held = x.reshape(-1, x.shape[-1]), self.held
+        if held is None or len(held.rows) != len(flat) or held.rows.device != x.device:
+            held = hold(torch.full((len(flat), min(G.shape)), EMPTY, device=x.device), G, h)
+        inside = _feasible(flat.detach(), G, h)
+        u, carried = _carried(held, flat, G, h)
+        u = torch.where(inside.unsqueeze(-1), flat, u)  # rows of a sample that rests inside are kept for its return
+        i = (~(inside | carried)).nonzero()[:, 0]
+        if len(i):
+            found, rows = _searched(flat[i], G, h, held.rows[i])
+            u = u.index_put((i,), found)
+            held = Held(*(old.index_put((i,), new) for old, new in zip(held, hold(rows, G, h), strict=True)))
+        self.held = held
+        return u.reshape(x.shape)
+
+
+def _searched(x: Tensor, G: Tensor, h: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The nearest point, and the rows that carry it, seen from ``x``; searched from the rows ``start`` on."""
+    first = None
     for _ in range(2):  # seen from far away the first answer is off by rounding of ``x``; the second look is from near
-        rows = decide(partial(active_rows, G), x, h.expand(*x.shape[:-1], len(G)))
+        rows = decide(partial(active_rows, G, start if first is None else None), x, h.expand(*x.shape[:-1], len(G)))
+        first = rows if first is None else first
         if _check.concrete(rows) and bool((rows == EMPTY).all()):
             break  # all samples are in the set
-        x = solve_on(rows, x, G, h)
-    return x
+        x = torch.where((rows == FAILED).any(-1, keepdim=True), torch.nan, x - _pull(hold(rows, G, h), x)[0])
+    assert first is not None
+    return x, first
 
 
-def solve_on(rows: Tensor, x: Tensor, G: Tensor, h: Tensor) -> Tensor:
-    """x − Aᵀ(AAᵀ)⁻¹(Ax − b) with the listed rows A of G and b of h."""
-    used = rows >= 0
-    listed = rows.clamp_min(0)
-    A, b = G[listed] * used.unsqueeze(-1), torch.where(used, h.expand(*x.shape[:-1], len(G)).gather(-1, listed), 0.0)
-    Q, R = factor(A, used)
-    y = solve_triangular(R.mT, (_times(A, x) - b).unsqueeze(-1), upper=False)
-    return torch.where((rows == FAILED).any(-1, keepdim=True), torch.nan, x - (Q @ y).squeeze(-1))
+def _carried(held: Held, x: Tensor, G: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """The point u nearest to ``x`` on the rows held, and in which samples it is the nearest of the set: no row is
+    violated beyond rounding, and every multiplier is positive beyond rounding (at zero the row would only decide the
+    derivative, by what came before)."""
+    way, y = _pull(held, x)
+    near = x - way
+    with torch.no_grad():
+        way, more = _pull(held, near.detach())  # from near: off by rounding of u, no longer by that of x
+    u = near - way
+    at, multipliers = u.detach(), solve_triangular(held.R, y.detach() + more, upper=True).squeeze(-1)
+    optimal = pulling(multipliers, x.detach(), at, held.b) | (held.rows < 0)
+    return u, _feasible(at, G, h) & optimal.all(-1)
+
+
+def _feasible(u: Tensor, G: Tensor, h: Tensor) -> Tensor:
+    """In which samples no row is violated beyond rounding."""
+    return torch.isfinite(u).all(-1) & (violation(u, u, G, h) <= 0).all(-1)
+
+
+def hold(rows: Tensor, G: Tensor, h: Tensor) -> Held:
+    """The listed rows of G and of h (k,) or (*batch, k), ready to be solved with."""
+    used, listed = rows >= 0, rows.clamp_min(0)
+    A = G[listed] * used.unsqueeze(-1)
+    b = torch.where(used, h.expand(*rows.shape[:-1], len(G)).gather(-1, listed), 0.0)
+    return Held(rows, A, b, *factor(A, used))
+
+
+def _pull(held: Held, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Aᵀλ, the way from the rows held to ``x``, and y = R λ, λ = (AAᵀ)⁻¹(Ax − b)."""
+    y = solve_triangular(held.R.mT, (_times(held.A, x) - held.b).unsqueeze(-1), upper=False)
+    return (held.Q @ y).squeeze(-1), y
 
 
 def factor(A: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,13 +127,28 @@ def factor(A: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
     return Q[..., :d, :], R
 
 
-def active_rows(G: Tensor, x: Tensor, h: Tensor) -> Tensor:
-    """Rows of G that carry the projection of each sample, int64 (*batch, min(k, d)), independent of each other."""
+def violation(x: Tensor, u: Tensor, G: Tensor, h: Tensor) -> Tensor:
+    """By how much ``u``, computed from ``x``, violates each row; −inf where rounding explains it."""
+    size = x.abs().amax(-1, keepdim=True) + u.abs().amax(-1, keepdim=True) + h.abs()
+    gap = u @ G.mT - h
+    return torch.where(gap > ROUNDING * size, gap, -torch.inf)
+
+
+def pulling(multipliers: Tensor, x: Tensor, u: Tensor, b: Tensor) -> Tensor:
+    """Which multipliers on the way from ``u`` to ``x`` are positive beyond rounding."""
+    return multipliers > ROUNDING * (x.abs().amax(-1, keepdim=True) + u.abs().amax(-1, keepdim=True) + b.abs())
+
+
+def active_rows(G: Tensor, start: Tensor | None, x: Tensor, h: Tensor) -> Tensor:
+    """Rows of G that carry the projection of each sample, int64 (*batch, min(k, d)), independent of each other; the
+    search starts from none, or from those rows in ``start`` (n, min(k, d)), independent too, that pull."""
     shape = torch.broadcast_shapes(x.shape[:-1], h.shape[:-1])
     flat, h = (value.expand(*shape, -1).reshape(-1, value.shape[-1]) for value in (x, h))
     found = torch.full((len(flat), min(G.shape)), FAILED, device=x.device)
     running = torch.isfinite(flat).all(-1).nonzero()[:, 0]
     search = _Search(flat[running], G, h[running])
+    if start is not None:
+        search.start(start[running])
     for _ in range(100 + 20 * len(G)):
         search.choose()
         done = search.entering == EMPTY
@@ -71,6 +158,8 @@ def active_rows(G: Tensor, x: Tensor, h: Tensor) -> Tensor:
         running = running[~done]
         search.keep(~done)
         search.advance()
+    if start is not None and len(lost := ((found == FAILED).any(-1) & torch.isfinite(flat).all(-1)).nonzero()[:, 0]):
+        found[lost] = active_rows(G, None, flat[lost], h[lost])  # where a search starts must not decide that it fails
     return found.reshape(*shape, found.shape[-1])
 
 
@@ -82,11 +171,23 @@ class _Search:
 
     def __init__(self, x: Tensor, G: Tensor, h: Tensor):
         n, m = len(x), min(G.shape)
-        self.G, self.x, self.u, self.h = G, x, x, h.clone()
+        self.G, self.x, self.u, self.h = G, x, x.clone(), h.clone()
         self.rows = torch.full((n, m), EMPTY, device=x.device)
         self.Q, self.R = x.new_zeros(n, G.shape[1], m), torch.eye(m).to(x).repeat(n, 1, 1)
         self.multipliers, self.multiplier = x.new_zeros(n, m), x.new_zeros(n)
         self.entering = torch.full((n,), EMPTY, device=x.device)
+
+    def start(self, rows: Tensor) -> None:
+        """From these rows, without those whose multipliers are not positive; that can turn other signs over."""
+        everyone = torch.arange(len(rows), device=rows.device)
+        rows = rows.clamp_min(EMPTY)
+        while bool((rows != self.rows).any()):
+            self.rows = rows.gather(-1, (rows < 0).long().argsort(dim=-1, stable=True))  # free slots come last
+            used, listed = self.rows >= 0, self.rows.clamp_min(0)
+            self.Q, self.R = factor(self.G[listed] * used.unsqueeze(-1), used)
+            self._refresh(everyone)
+            pulls = pulling(self.multipliers, self.x, self.u, self.h.gather(-1, listed))
+            rows = torch.where(pulls, self.rows, EMPTY)
 
     def keep(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
@@ -95,12 +196,9 @@ class _Search:
 
     def choose(self) -> None:
         """Where no row is on its way in, take the one violated most, beyond rounding."""
-        violation = self.u @ self.G.mT - self.h
-        size = self.x.abs().amax(-1, keepdim=True) + self.u.abs().amax(-1, keepdim=True) + self.h.abs()
-        violation = torch.where(violation > 16 * EPS * size, violation, -torch.inf)
+        gap = violation(self.x, self.u, self.G, self.h)
         held = torch.where(self.rows >= 0, self.rows, len(self.G))
-        violation = torch.nn.functional.pad(violation, (0, 1)).scatter(-1, held, -torch.inf)[:, :-1]
-        worst, row = violation.max(-1)
+        worst, row = torch.nn.functional.pad(gap, (0, 1)).scatter(-1, held, -torch.inf)[:, :-1].max(-1)
         new = (self.entering == EMPTY) & (worst > 0)
         self.entering = torch.where(new, row, self.entering)
         self.multiplier = torch.where(new, 0.0, self.multiplier)
@@ -132,6 +230,8 @@ class _Search:
     def _join(self, who: Tensor, along: Tensor, across: Tensor, length: Tensor) -> None:
         """The entering row holds now; u and the multipliers are computed anew from the rows."""
         i = who.nonzero()[:, 0]
+        if not len(i):
+            return
         slot = (self.rows[i] >= 0).sum(-1)
         self.rows[i, slot] = self.entering[i]
         self.Q[i, :, slot] = across[i] / length[i].unsqueeze(-1)
@@ -151,6 +251,8 @@ class _Search:
     def _leave(self, who: Tensor, leaving: Tensor) -> None:
         """One row leaves; the entering one goes on."""
         i = who.nonzero()[:, 0]
+        if not len(i):
+            return
         slots = torch.arange(self.rows.shape[1], device=who.device)
         order = (slots + (slots >= leaving[i].unsqueeze(-1))) % len(slots)  # the slots behind move up, the last is free
         rows, multipliers = self.rows[i].gather(-1, order), self.multipliers[i].gather(-1, order)
@@ -165,6 +267,8 @@ class _Search:
         """The rows in use rule the entering one out. As the set is not empty it is violated by rounding alone: drop it
         for this sample; else the sample fails."""
         i = who.nonzero()[:, 0]
+        if not len(i):
+            return
         row = self.entering[i]
         size = 1 + self.u[i].abs().amax(-1) + self.h[i, row].abs()
         self.h[i, row] = torch.inf

@@ -67,6 +67,11 @@ class ProxFunction:
         eps = 1e-6 * (1 + vector_norm(x64, dim=-1, keepdim=True)) / (1 + vector_norm(v64, dim=-1, keepdim=True))
         return (vector_norm(x64 - self.prox(x64 + eps * v64, eps, t), dim=-1) / eps[..., 0]).to(x.dtype)
 
+    def with_memory(self) -> ProxFunction:
+        """The same function for the calls of one solve, where ``prox`` may start from what the last call found: its
+        values are the same up to rounding. The function itself, where that saves nothing."""
+        return self
+
     def kink_sides(self, x: Tensor, t: Time = 0.0) -> Tensor | None:
         """Signs (*batch, n) of what is zero on a kink of g inside its domain: on a path that crosses the kink one of
         them turns over. None where g has no such kink, or is not known to."""

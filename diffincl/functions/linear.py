@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from .. import _check
-from .active import nearest
+from .active import Nearest, nearest
 from .base import ConvexSet, Time
 
 __all__ = ["Affine", "Polyhedron"]
@@ -106,9 +107,11 @@ class Polyhedron(ConvexSet):
     Notes
     -----
     A dual active-set method in float64 finds rows A of G that hold at the nearest point; with them it is
-    x − Aᵀ(AAᵀ)⁻¹(A x − b), which is what is differentiated. It starts from no row, so the result depends on the input
-    alone. A sample that is not finite, or that did not converge, gives NaN. A set that is empty by no more than
-    rounding counts as the thin set next to it.
+    x − Aᵀ(AAᵀ)⁻¹(A x − b), which is what is differentiated. ``project`` starts from no row, so the
+    result depends on the input alone. A solve tries the rows that carried a sample's last projection first, and takes
+    them if they are optimal (no row violated, multipliers positive): its states depend on that by rounding alone. A
+    sample that is not finite, or that did not converge, gives NaN. A set that is empty by no more than rounding counts
+    as the thin set next to it.
 
     References
     ----------
@@ -129,6 +132,7 @@ class Polyhedron(ConvexSet):
         kept = (size > 0).nonzero()[:, 0]
         object.__setattr__(self, "_rows", rows[kept])
         object.__setattr__(self, "_offsets", offsets[kept])
+        object.__setattr__(self, "_nearest", nearest)
         against = _contradiction(rows[kept], offsets[kept])
         if len(against):
             raise ValueError(f"G x <= h has no solution: rows {kept[against].tolist()} contradict each other. Raise "
@@ -137,7 +141,13 @@ class Polyhedron(ConvexSet):
     def project(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """The nearest point with G x <= h."""
         _require_dimension(x, self.G.shape[1], "G")
-        return nearest(x.double(), *self._on(x)).to(x.dtype)
+        return self._nearest(x.double(), *self._on(x)).to(x.dtype)  # type: ignore[attr-defined]
+
+    def with_memory(self) -> Polyhedron:
+        """The same set for the calls of one solve: the rows that held last are tried first."""
+        same = copy.copy(self)
+        object.__setattr__(same, "_nearest", Nearest())
+        return same
 
     def normal_distance(self, x: Tensor, v: Tensor, t: Time = 0.0) -> Tensor:
         """Exact: the normal cone is spanned by the rows that hold (1e-9 or 64 rounding units count as held), and v is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,6 +98,15 @@ class Moving(ProxFunction):
         if isinstance(scale, Tensor):
             h = (h / scale**2).expand(*x.shape[:-1], 1)
         return self.base.prox((x - shift) / scale, h, t) * scale + shift
+
+    def with_memory(self) -> Moving:
+        """With that of ``base``, in the frame that moves with the set."""
+        base = self.base.with_memory()
+        if base is self.base:
+            return self
+        same = copy.copy(self)
+        object.__setattr__(same, "base", base)
+        return same
 
     def value(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """base((x − shift)/scale)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -84,6 +85,15 @@ class Product(ProxFunction):
     def prox(self, x: Tensor, h: float | Tensor, t: Time = 0.0) -> Tensor:
         """prox of g_k on block k."""
         return torch.cat([g.prox(block, h, t) for g, block in zip(self.parts, self._blocks(x), strict=True)], -1)
+
+    def with_memory(self) -> Product:
+        """With that of each part."""
+        parts = tuple(g.with_memory() for g in self.parts)
+        if all(a is b for a, b in zip(parts, self.parts, strict=True)):
+            return self
+        same = copy.copy(self)
+        object.__setattr__(same, "parts", parts)
+        return same
 
     def kink_sides(self, x: Tensor, t: Time = 0.0) -> Tensor | None:
         """Those of all parts."""

@@ -30,6 +30,7 @@ class Velocity:
     def __init__(self, flow: Inclusion, lam: float, x0: Tensor):
         self.flow, self.lam, self.dtype = flow, lam, x0.dtype
         self.F: FieldFunction = flow.field
+        self.prox = flow.g.with_memory().prox
         self.origin = self.end = self.reached = self.proposal = 0.0
         self.evaluations = 0
         self.last = x0
@@ -43,7 +44,7 @@ class Velocity:
         t = (self.origin + s.detach().double()).clamp_max(self.end)
         self.evaluations += 1
         F = self._checked(self.F(t, x.to(self.dtype)), x, t)
-        self.last = -F.to(x.dtype) - (x - self.flow.g.prox(x, self.lam, t)) / self.lam
+        self.last = -F.to(x.dtype) - (x - self.prox(x, self.lam, t)) / self.lam
         return self.last
 
     def _checked(self, value: Tensor, x: Tensor, t: Tensor) -> Tensor:

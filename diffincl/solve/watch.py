@@ -58,7 +58,7 @@ class WatchedProx(ProxFunction):
 
     def __init__(self, g: ProxFunction):
         self.g = g
-        self.inner: Callable[..., Tensor] = g.prox
+        self.inner: Callable[..., Tensor] = g.with_memory().prox
         self.limited = math.isfinite(g.reach)
         self.evaluations = 0
         self.start: tuple[Tensor, Tensor] | None = None
