@@ -7,6 +7,8 @@ of its scheme: compare it with the network (theory D4).
 from .comparison import Comparison, compare
 from .continuous import growth, sensitivity
 from .discrete import discrete_growth, discrete_sensitivity
-from .pieces import Bound
+from .perturbed import layer_errors, two_fields
+from .pieces import RATES, Bound
 
-__all__ = ["Bound", "Comparison", "compare", "discrete_growth", "discrete_sensitivity", "growth", "sensitivity"]
+__all__ = ["RATES", "Bound", "Comparison", "compare", "discrete_growth", "discrete_sensitivity", "growth",
+           "layer_errors", "sensitivity", "two_fields"]
