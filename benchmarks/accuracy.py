@@ -3,13 +3,17 @@
     python3 -m venv .venv-peers && .venv-peers/bin/python -m pip install -r benchmarks/requirements.txt   # optional
     python benchmarks/accuracy.py [--seed 0] [--repeats 5] [--quick] [--json FILE] [--figure FILE] [--peers PYTHON]
 
-Five tables: work and precision on the spiral and on random ReLU fields; how many of 256 reflected problems come out
-wrong unnoticed; gradients through a contact; N components in one solve. ODE solvers get the projected field, v where
-x > 0 and max(v, 0) at x <= 0, with rtol = atol = tol. solve-nivp and nosnoc run in the environment of the first line;
-without it their rows say "not installed". One thread, float64; times are medians over the repeats, of runs from start
-to end with only the end saved; nosnoc, the ODE solvers on the reflected problems and torchdiffeq on N components are
-timed once. Sup errors are taken over the steps, of solvers that choose them on 401 times. Every solver has a budget;
-"no result" says that it was spent. The full run takes a quarter of an hour or more, --quick a few minutes.
+Tables: work and precision on the spiral and on random ReLU fields; how many of 256 reflected problems come out wrong
+unnoticed; gradients through a contact; N components in one solve; many trajectories together and one by one.
+
+ODE solvers get the projected field, v where x > 0 and max(v, 0) at x <= 0, with rtol = atol = tol. solve-nivp and
+nosnoc run in the environment of the first line; without it their rows say "not installed". One thread, float64; times
+are medians over the repeats, of runs from start to end with only the end saved; nosnoc, the ODE solvers on the
+reflected problems and torchdiffeq on N components are timed once. Sup errors are taken over the steps, of solvers that
+choose them on 401 times (the steps of ARS222 and ProxHeun end there, so they are shorter than in the timed run).
+ProxHeun needs tol^(-1/2) steps and chooses them down to tol = 1e-6 only. Every solver has a budget; "no result" says
+that it was spent.
+The full run takes a quarter of an hour or more, --quick a few minutes.
 """
 
 from __future__ import annotations
@@ -22,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peers.batch import batch_rows
 from peers.contacts import contact_rows
 from peers.figure import draw
 from peers.gradients import gradient_rows
-from peers.joint import joint_rows
+from peers.joint import joint_rows, one_state_rows
 from peers.precision import relu_rows, spiral_rows
 from peers.rows import Settings, ratios, show
 
@@ -61,7 +66,9 @@ def main() -> None:
     tables = precision(settings)
     panels = dict(tables)
     for title, make in (("reflected problems, one by one for the ODE solvers", contact_rows),
-                        ("gradients through a contact", gradient_rows), ("N components in one solve", joint_rows)):
+                        ("gradients through a contact", gradient_rows), ("N components in one solve", joint_rows),
+                        ("N components as one state, which share their steps", one_state_rows),
+                        ("2 000 trajectories of a ReLU field, d = 10, tol = 1e-4", batch_rows)):
         tables[title] = make(settings)
         show(title, tables[title])
     if options.json:

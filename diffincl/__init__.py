@@ -33,7 +33,7 @@ from .inclusion import Inclusion
 from .penalty import Penalty
 from .schemes import ARS222, ForwardEuler, ImplicitEuler, ProxHeun, SemiImplicitEuler, Trapezoid
 from .solution import Solution, SolveError, Switches
-from .solve import solve
+from .solve import KinkWarning, solve
 from .statements import STATEMENTS as statements
 from .statements import check
 from .steps import Adaptive, Fixed
@@ -59,6 +59,7 @@ __all__ = [
     "HalfSpace",
     "ImplicitEuler",
     "Inclusion",
+    "KinkWarning",
     "Moving",
     "Orthant",
     "OutsideBall",

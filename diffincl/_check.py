@@ -53,6 +53,14 @@ def first(mask: Tensor) -> tuple[int, ...]:
     return tuple(int(i) for i in mask.nonzero()[0])
 
 
+def others(mask: Tensor) -> str:
+    """The samples that a mask of more than one names, up to eight, as a sentence."""
+    if mask.ndim == 0 or int(mask.sum()) < 2:
+        return ""
+    places = [str(tuple(place)) for place in mask.nonzero()[:8].tolist()]
+    return f" All of them: {', '.join(places)}{', …' if int(mask.sum()) > 8 else ''}."
+
+
 def tensor(name: str, value: Any) -> Tensor:
     """A floating-point tensor with at least one entry; its values are not read."""
     if not isinstance(value, Tensor):

@@ -25,10 +25,16 @@ from .statements import (
     Case,
     CheckResult,
     Finding,
+    Look,
+    Run,
+    Sides,
     Witness,
-    attack,
+    attack_points,
     check,
+    converged,
     examine,
+    network,
+    pair,
     verdict,
 )
 from .storage import write_atomically
@@ -39,7 +45,7 @@ __all__ = ["NAMES", "Ladder", "Outcome", "Settings", "run"]
 NAMES = {"resnet": "ResNet", "d": "ResNet-D", "s": "ResNet-S"}
 NOISE = 0.1  # standard deviation of the Gaussian noise; share of the added image for structured noise
 HORIZON, DEPTH, WIDTH = 2.0, 10, 32
-CONVERGED = 512  # steps of prox-Heun for the flow of a trained network
+CONVERGED = 512  # steps of prox-Heun in the figure of trajectories
 
 T = TypeVar("T")
 
@@ -212,14 +218,14 @@ def _check_label(label: str, networks: dict[str, DenseResNet], data: ImageData, 
     statement = STATEMENTS[label]
     result = check(label, settings.trials, settings.seed, ascent=settings.ascent)
     findings = list(result.findings)
-    for variant, net in networks.items():
+    for variant, net in networks.items() if statement.trained else ():
         findings += [examine(statement, case, ascent=settings.ascent)
                      for case in trained_cases(variant, net, data, settings) if not statement.outside(case)]
     return {"findings": [asdict(f) for f in findings], "control": asdict(result.control)}
 
 
 def _result(label: str, kept: dict[str, Any]) -> CheckResult:
-    return verdict(STATEMENTS[label], [_finding(f) for f in kept["findings"]], _finding(kept["control"]))
+    return verdict(label, [_finding(f) for f in kept["findings"]], _finding(kept["control"]))
 
 
 def _finding(plain: dict[str, Any]) -> Finding:
@@ -229,27 +235,33 @@ def _finding(plain: dict[str, Any]) -> Finding:
 def _ladder(variant: str, net: DenseResNet, data: ImageData, settings: Settings) -> list[Ladder]:
     """Bounds of every rate against the worst expansion found over [0, T]."""
     flow, t = net.layers.flow, net.layers.t
-    seen = {steps: max(_worst_expansion(case, steps, settings) for case in trained_cases(variant, net, data, settings))
-            for steps in (CONVERGED, None)}
-    return [Ladder(NAMES[variant], rate, float(bounds.sensitivity(flow, t, rate=rate).curve[-1]), seen[CONVERGED],
-                   float(bounds.discrete_sensitivity(flow, t, rate=rate).curve[-1]), seen[None]) for rate in RATES]
+    cases = trained_cases(variant, net, data, settings)
+    flow_seen, layers_seen = (max(_worst_expansion(case, run, settings) for case in cases)
+                              for run in (converged, network))
+    return [Ladder(NAMES[variant], rate, float(bounds.sensitivity(flow, t, rate=rate).curve[-1]), flow_seen,
+                   float(bounds.discrete_sensitivity(flow, t, rate=rate).curve[-1]), layers_seen) for rate in RATES]
 
 
-def _worst_expansion(case: Case, steps: int | None, settings: Settings) -> float:
+def _worst_expansion(case: Case, run: Run, settings: Settings) -> float:
     """Largest ‖x(T) − y(T)‖/‖x0 − y0‖ over the pairs of a case, as drawn and attacked."""
-
-    def expansion(x: Tensor, y: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        distance = vector_norm(x - y, dim=-1)
-        return {"expansion": (distance[-1:], distance[:1])}
-
-    coarse = None if steps is None else 4 * DEPTH
-    attacked = attack(case, expansion, 2 * settings.ascent, steps=coarse)
+    attacked = attack_points(case, _expansion(case, network if run is network else None), 2 * settings.ascent)
     worst = 0.0
     with torch.no_grad():
-        for pair in ((case.x0, case.y0), attacked):
-            (now, start), = expansion(*case.solve(*pair, steps)).values()
+        for pairs in (case, attacked):
+            now, start, _ = _expansion(pairs, None)(pairs.x0, pairs.y0, run)["expansion"]
             worst = max(worst, float((now / start)[start > 0].max()))
     return worst
+
+
+def _expansion(case: Case, layers: Run | None) -> Look:
+    """Distance at the end and at the start of pairs of trajectories."""
+
+    def look(x0: Tensor, y0: Tensor, run: Run) -> dict[str, Sides]:
+        x, y, error = pair(layers or run, case.flow, x0, y0, case.t)
+        distance = vector_norm(x - y, dim=-1)
+        return {"expansion": Sides(distance[-1:], distance[:1], error[-1:])}
+
+    return look
 
 
 def _accuracies(net: DenseResNet, data: ImageData, seed: int) -> dict[str, float]:

@@ -20,7 +20,7 @@ from .experiment import CONVERGED, DEPTH, NAMES, Ladder, Outcome, trained_cases
 from .rates import RATES
 from .schemes import ProxHeun
 from .solve import solve
-from .statements import STATEMENTS, CheckResult
+from .statements import STATEMENTS, CheckResult, network, pair
 from .steps import Fixed
 from .storage import write_atomically
 
@@ -139,7 +139,7 @@ def _bounds_figure(outcome: Outcome) -> Any:
         observed = []
         with torch.no_grad():
             for case in trained_cases(variant, net, outcome.data, outcome.settings):
-                x, y = case.solve(case.x0, case.y0, None)
+                x, y, _ = pair(network, case.flow, case.x0, case.y0, case.t)
                 distance = vector_norm(x - y, dim=-1)
                 observed.append(distance / distance[0])
         plot.bound(ax, layer, curves, torch.cat(observed, dim=1), "pairs of test images")

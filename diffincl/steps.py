@@ -57,8 +57,8 @@ class Fixed:
 class Adaptive:
     """Steps chosen per sample so that the estimated local error stays below atol + rtol·max(|x|, |x_next|), entry by
     entry. The result of a sample does not depend on its neighbours. What is controlled is the error of one step: over
-    many of them it adds up, for ``ARS222`` to the order of tol^(2/3); ``ProxHeun`` has a cautious estimate and stays at
-    the tolerance at the price of more steps, ``SwitchingDP5`` stays within a few tolerances.
+    many of them it adds up: ``SwitchingDP5`` stays within a few tolerances, ``ARS222``, which is extrapolated, within
+    tens of them, and ``ProxHeun`` has a cautious estimate and stays at the tolerance at the price of more steps.
 
     Parameters
     ----------

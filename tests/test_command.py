@@ -52,8 +52,8 @@ def test_report_json_is_valid_and_complete(quick):
     assert [s["label"] for s in found["statements"]] == list(STATEMENTS)
     assert found["passed"] is True
     assert len(found["ladder"]) == 9
-    w = found["statements"][0]["witness"]
-    assert set(w["weights"]) == {"A1", "b1", "A2", "b2"} or set(w["weights"]) == {"A", "b1", "b2"}
+    w = found["statements"][0]["witness"]["case"]["flow"]["field"]
+    assert set(w) >= {"class", "b1", "b2"}
     assert set(found["accuracy"]) == {"ResNet", "ResNet-D", "ResNet-S"}
 
 

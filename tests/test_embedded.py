@@ -1,5 +1,7 @@
 """Steps with an estimate of their error, for step lengths that differ from sample to sample."""
 
+import math
+
 import pytest
 import torch
 
@@ -46,6 +48,8 @@ def test_every_sample_takes_its_own_step(scheme, g):
             middle = scheme.step(seen_field, g, a, (a + b) / 2, h / 2, x[k])[0]
             y, z = scheme.step(seen_field, g, (a + b) / 2, b, h / 2, middle)
             error = (y - whole) / 3
+            z = z + error
+            y = g.prox(z, scheme.prox_fraction * h / 2, b)
             means = [(1 - 0.5 / gamma) * F0 + 0.5 / gamma * F1 for F0, F1 in zip(seen[::2], seen[1::2], strict=True)]
             without = h * (means[0] - (means[1] + means[2]) / 2) / 3
         else:
@@ -94,17 +98,32 @@ def test_gradients_in_state_and_step(scheme):
 
 @EMBEDDED
 def test_the_estimate_has_its_order_and_its_size(scheme):
-    """In the interior: error ≈ C·h**error_order; of ARS222 it is the error itself to leading order."""
-    x, t = torch.tensor([[1.0, 2.0]], dtype=F64), column(0.0)
-    flow = di.Inclusion(field, di.Whole())
-    exact_x = di.solve(flow, x, [0.0, 0.02], scheme=di.ProxHeun(), steps=di.Fixed(n=2000)).x[-1]
-    errors = []
+    """In the interior: error ≈ C·h**error_order; of ARS222 it is that of the two half steps to leading order, which the
+    extrapolation takes off."""
+    x, t, flow = torch.tensor([[1.0, 2.0]], dtype=F64), column(0.0), di.Inclusion(field, di.Whole())
+    errors, missed = [], []
     for h in (0.04, 0.02):
+        exact_x = di.solve(flow, x, [0.0, h], scheme=di.SwitchingDP5(), steps=di.Adaptive(1e-12, 1e-13)).x[-1]
         e = scheme.embedded(field, di.Whole(), t, t + h, column(h), x)
         errors.append(e.error.abs().max())
+        missed.append((exact_x - e.x).abs().max())
     assert float(torch.log2(errors[0] / errors[1])) == pytest.approx(scheme.error_order, abs=0.1)
     if isinstance(scheme, di.ARS222):
-        torch.testing.assert_close(e.error, exact_x - e.x, rtol=0.05, atol=1e-12)
+        torch.testing.assert_close(e.error, exact_x - (e.x - e.error), rtol=0.05, atol=1e-12)
+        assert float(torch.log2(missed[0] / missed[1])) == pytest.approx(4.0, abs=0.2)
+
+
+def test_extrapolated_steps_keep_the_error_at_the_tolerance():
+    """256 contacts of all lengths: tens of tolerances, however small the tolerance is."""
+    phase = torch.linspace(0, 2 * math.pi, 257, dtype=F64)[:-1].unsqueeze(-1)
+    flow = di.Inclusion.from_velocity(lambda t, x: torch.cos(t + phase), di.Orthant())
+    bottom = torch.remainder(1.5 * math.pi - phase, 2 * math.pi)
+    path = [0.5 + torch.sin(t + phase) - torch.sin(phase) for t in (bottom, torch.tensor(2 * math.pi))]
+    exact_x = path[1] + torch.relu(-torch.minimum(*path))
+    for tol in (1e-3, 1e-5, 1e-7):
+        x = di.solve(flow, torch.full_like(phase, 0.5), [0.0, 2 * math.pi], scheme=di.ARS222(),
+                     steps=di.Adaptive(tol, tol)).x[-1]
+        assert float((x - exact_x).abs().max()) <= 20 * tol
 
 
 def test_heun_is_blind_on_a_curved_set_and_ars_is_not():

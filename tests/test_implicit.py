@@ -1,5 +1,7 @@
 """Schemes with an inner iteration: it arrives, its gradients are those of the root, no step limit."""
 
+import re
+
 import pytest
 import torch
 from catalogue import EXPLICIT, FUNCTIONS, SCHEMES, D
@@ -236,6 +238,21 @@ def test_implicit_euler_value_does_not_depend_on_who_differentiates():
             x0 = torch.tensor([[0.0], [1.0]], dtype=F64, requires_grad=wanted)
             sol = di.solve(flow, x0, [0.0, 1.0], scheme=di.ImplicitEuler(), gradient=gradient)
             torch.testing.assert_close(sol.x[-1].detach(), torch.tensor([[0.0], [0.381966011250105]], dtype=F64))
+
+
+@pytest.mark.parametrize("scheme", [di.ImplicitEuler(), di.Trapezoid(0.75), di.SemiImplicitEuler(max_iter=1)], ids=str)
+def test_a_failure_tells_how_far_it_is_from_a_root(scheme):
+    """u = max(x + 1 + exp(u²), 0) has none for x = 0: the residual told is that of some u, no less than the least."""
+    flow = di.Inclusion(lambda t, x: -1 - torch.exp(x * x), di.Orthant())
+    x0 = torch.tensor([[0.0], [0.25], [0.1]], dtype=F64)
+    with pytest.raises(di.SolveError, match=r"sample \(0,\) failed in step 0 .*residual of .* All of them") as caught:
+        di.solve(flow, x0, [0.0, 1.0], scheme=scheme)
+    told = float(re.search(r"residual of ([\d.e+-]+),", str(caught.value)).group(1))
+    u = torch.linspace(0, 30, 300_001, dtype=F64)
+    theta = getattr(scheme, "theta", 1.0)
+    least = ((u - (1 + theta * torch.exp((u * u).clamp_max(600)) + (1 - theta))).abs() / (1 + u)).min()
+    assert told >= (1e-12 if isinstance(scheme, di.SemiImplicitEuler) else 0.99 * float(least))
+    assert str(caught.value).endswith("All of them: (0,), (1,), (2,).")
 
 
 def test_implicit_euler_nonmonotone_root_and_failure():

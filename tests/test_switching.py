@@ -1,6 +1,8 @@
 """Schemes that locate switches: exact problems, nothing missed, gradients through contact, batches, failures."""
 
+import gc
 import math
+import weakref
 
 import exact
 import numpy as np
@@ -326,10 +328,55 @@ def test_gradients_in_weights_and_bounds(scheme):
         assert float((gradient * direction).sum()) == pytest.approx(slope, abs=1e-5)
 
 
-def test_checkpointing_is_refused():
-    flow, x0 = relu_flow(3, seed=3)
-    with pytest.raises(ValueError, match="needs the same steps for all samples; got SwitchingDP5"):
-        di.solve(flow, x0, [0.0, 0.9, 2.0], scheme=DP5, gradient="checkpoint")
+@pytest.mark.parametrize("scheme", [DP5, EXACT], ids=lambda s: s.name)
+def test_checkpointed_gradients_are_the_same(scheme):
+    """In start, bounds and weights, through hits, kinks and a knot, with save times inside the steps."""
+    g = torch.Generator().manual_seed(7)
+    w = [torch.randn(2, *s, generator=g, dtype=F64) for s in ((4, 3), (4,), (3, 4), (3,))]
+    inputs = [v.requires_grad_() for v in (torch.rand(5, 3, generator=g, dtype=F64) * 0.7,
+                                           torch.tensor([0.8, 1.0, 1.2], dtype=F64), *w)]
+    gradients = []
+    for gradient in ("backprop", "checkpoint"):
+        flow = di.Inclusion(di.ResNetField(*(di.PiecewiseConstant(v) for v in inputs[2:])), di.Box(0.0, inputs[1]))
+        t = [0.0, 0.37, 0.4, *(0.5 + 1e-9 * k for k in range(4)), 1.0]  # some of them in one step
+        sol = di.solve(flow, inputs[0], t, scheme=scheme, gradient=gradient)
+        assert len(sol.switches) > 5
+        assert bool(sol.x.isfinite().all())
+        gradients.append(torch.autograd.grad(sol.x.pow(2).sum() + sol.multiplier.sum(), inputs))
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(again, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_checkpointing_keeps_few_of_the_stages():
+    """Evaluations whose results are kept for the backward pass: all of them, or those of one segment at a time."""
+    alive, most = [], []
+
+    class Counted(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            alive.append(1)
+            most.append(len(alive))
+            ctx.counted = weakref.finalize(ctx, alive.pop)
+            return torch.sin(x)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * torch.cos(ctx.saved_tensors[0])
+
+    x0 = torch.tensor([0.5], dtype=F64, requires_grad=True)
+    flow, found = di.Inclusion(lambda t, x: Counted.apply(x) - 0.3 * torch.cos(t), di.Orthant()), {}
+    for gradient in ("backprop", "checkpoint"):
+        alive.clear()
+        most.clear()
+        sol = di.solve(flow, x0, [0.0, 20.0], scheme=DP5, steps=di.Adaptive(1e-9, 1e-9), gradient=gradient)
+        sol.x[-1].sum().backward()
+        found[gradient] = max(most), int(sol.stats.accepted)
+        del sol
+        gc.collect()
+    (plain, n), (again, _) = found["backprop"], found["checkpoint"]
+    assert plain > 6 * n > 600
+    assert again < 8 * 2 * math.sqrt(n)
 
 
 # Batches

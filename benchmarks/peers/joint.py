@@ -38,6 +38,26 @@ def joint_rows(settings: Settings) -> list[Row]:
     return rows
 
 
+def one_state_rows(settings: Settings) -> list[Row]:
+    """The same components as one state (N,) with steps that all of them share: no two of them switch together."""
+    rows = []
+    for n in (16, 256) if settings.quick else (256, 4096):
+        problem = reflected(n, settings.seed, 8 * math.pi, drift=0.25)
+        exact = problem.exact(problem.horizon)[:, 0]
+        flow = di.Inclusion.from_velocity(lambda t, x, p=problem: p.velocity(t, x)[:, 0], di.Orthant())
+        for ours in (*fixed((5000,)), *adaptive((TOL,))):
+            def solve(ours=ours, flow=flow, problem=problem):
+                with torch.no_grad():
+                    return di.solve(flow, problem.x0[:, 0], [0.0, problem.horizon], scheme=ours.scheme,
+                                    steps=ours.steps)
+
+            sol, seconds = timed(solve, 1)
+            rows.append({"solver": ours.name, "setting": ours.setting, "N": n, "evaluations": sol.stats.evaluations,
+                         "switches": len(sol.switches) if sol.switches else None, "seconds": seconds,
+                         "final error": float((sol.x[-1] - exact).abs().max())})
+    return rows
+
+
 def of_torchdiffeq(problem: Any, exact: torch.Tensor, n: int, budget: int) -> Row:
     """dopri5 of torchdiffeq on the projected field, run once (it takes long), within a budget of evaluations."""
     result = {"solver": "torchdiffeq dopri5", "setting": f"tol = {TOL:.0e}", "N": n}

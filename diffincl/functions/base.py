@@ -27,7 +27,8 @@ class ProxFunction:
     3. ``coordinatewise = True`` only if prox acts on each coordinate alone: then it is nonexpansive in every ℓp;
     4. ``convex = False`` if g is only prox-regular, ``reach`` then the radius of the tube around its domain in which
        the prox is unique; ``polyhedral = True`` only for a set that finitely many linear inequalities describe (schemes
-       reach order 2 through contact there), ``moving = True`` if g depends on t.
+       reach order 2 through contact there), ``moving = True`` if g depends on t;
+    5. ``kink_sides`` where g has kinks inside its domain that a path can cross: derivatives are wrong there.
 
     Examples
     --------
@@ -65,6 +66,11 @@ class ProxFunction:
         x64, v64 = x.double(), v.double()
         eps = 1e-6 * (1 + vector_norm(x64, dim=-1, keepdim=True)) / (1 + vector_norm(v64, dim=-1, keepdim=True))
         return (vector_norm(x64 - self.prox(x64 + eps * v64, eps, t), dim=-1) / eps[..., 0]).to(x.dtype)
+
+    def kink_sides(self, x: Tensor, t: Time = 0.0) -> Tensor | None:
+        """Signs (*batch, n) of what is zero on a kink of g inside its domain: on a path that crosses the kink one of
+        them turns over. None where g has no such kink, or is not known to."""
+        return None
 
     def within_reach(self, x: Tensor, t: Time, z: Tensor, t_next: Time) -> Tensor:
         """Whether the step from ``x`` in C(t) to ``z``, whose prox is taken at ``t_next``, stays in the tube of radius

@@ -102,6 +102,10 @@ class Moving(ProxFunction):
         """base((x − shift)/scale)."""
         return self.base.value(self._inside(x, t), t)
 
+    def kink_sides(self, x: Tensor, t: Time = 0.0) -> Tensor | None:
+        """Those of ``base``."""
+        return self.base.kink_sides(self._inside(x, t), t)
+
     def normal_distance(self, x: Tensor, v: Tensor, t: Time = 0.0) -> Tensor:
         """By that of ``base``: ∂g(t, x) = ∂base((x − shift)/scale)/scale."""
         shift, scale = self._frame(x, t)

@@ -42,6 +42,10 @@ class L1(ProxFunction):
         """sign(x)·(|x| − h·weight)₊."""
         return x.sign() * torch.relu(x.abs() - h * like(self.weight, x))
 
+    def kink_sides(self, x: Tensor, t: Time = 0.0) -> Tensor:
+        """Signs of the coordinates of positive weight."""
+        return torch.where(torch.as_tensor(self.weight, device=x.device) > 0, x.sign(), 0.0)
+
     def value(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """weight·Σ|x_i|."""
         return (like(self.weight, x) * x.abs()).sum(-1)
@@ -73,6 +77,10 @@ class L2(ProxFunction):
         norm = vector_norm(x, dim=-1, keepdim=True)
         shrunk = torch.relu(norm - h * self.weight)
         return x * (shrunk / norm.clamp_min(torch.finfo(x.dtype).tiny))
+
+    def kink_sides(self, x: Tensor, t: Time = 0.0) -> Tensor | None:
+        """The sign of x on a line; in more dimensions a path goes around the kink."""
+        return x.sign() if x.shape[-1] == 1 and self.weight > 0 else None
 
     def value(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """weight·‖x‖."""
@@ -111,6 +119,10 @@ class ElasticNet(ProxFunction):
     def prox(self, x: Tensor, h: float | Tensor, t: Time = 0.0) -> Tensor:
         """sign(x)·(|x| − h·l1)₊/(1 + h·l2)."""
         return x.sign() * torch.relu(x.abs() - h * like(self.l1, x)) / (1 + h * like(self.l2, x))
+
+    def kink_sides(self, x: Tensor, t: Time = 0.0) -> Tensor:
+        """Signs of the coordinates of positive ``l1``."""
+        return torch.where(torch.as_tensor(self.l1, device=x.device) > 0, x.sign(), 0.0)
 
     def value(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """l1·Σ|x_i| + (l2/2)·Σx_i²."""
@@ -182,6 +194,14 @@ class GroupL2(ProxFunction):
         norm = self._norms(x)
         shrunk = torch.relu(norm - h * like(self.weight, x))
         return x * self._spread(shrunk / norm.clamp_min(torch.finfo(x.dtype).tiny), x, free=1.0)
+
+    def kink_sides(self, x: Tensor, t: Time = 0.0) -> Tensor | None:
+        """Signs of the coordinates that are a group of positive weight by themselves."""
+        members = self._members  # type: ignore[attr-defined]
+        single = (members >= 0).sum(-1) == 1
+        heavy = torch.as_tensor(self.weight).expand(len(members)) > 0
+        alone = members[single & heavy.to(single.device), 0].to(x.device)
+        return x[..., alone].sign() if len(alone) else None
 
     def value(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """Σ weight_G·‖x_G‖."""

@@ -85,6 +85,12 @@ class Product(ProxFunction):
         """prox of g_k on block k."""
         return torch.cat([g.prox(block, h, t) for g, block in zip(self.parts, self._blocks(x), strict=True)], -1)
 
+    def kink_sides(self, x: Tensor, t: Time = 0.0) -> Tensor | None:
+        """Those of all parts."""
+        sides = [g.kink_sides(block, t) for g, block in zip(self.parts, self._blocks(x), strict=True)]
+        known = [part for part in sides if part is not None]
+        return torch.cat(known, -1) if known else None
+
     def value(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """Σ g_k(x_k)."""
         return self._each(lambda g, block: g.value(block, t), x).sum(-1)

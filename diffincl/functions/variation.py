@@ -52,6 +52,10 @@ class TotalVariation(ProxFunction):
         bound = torch.as_tensor(h * self.weight, dtype=x.dtype, device=x.device).expand(*x.shape[:-1], x.shape[-1] - 1)
         return _denoise(x, bound)
 
+    def kink_sides(self, x: Tensor, t: Time = 0.0) -> Tensor | None:
+        """Signs of the jumps."""
+        return x.diff(dim=-1).sign() if self.weight > 0 else None
+
     def value(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """weight·Σ|x_{i+1} − x_i|."""
         return self.weight * x.diff(dim=-1).abs().sum(-1)

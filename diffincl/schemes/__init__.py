@@ -21,7 +21,7 @@ x' ∈ −½∂|x| − 1 from x0 > 0 (F = 1, g = ½|x|) the flow has dx(T)/dx0 =
 
 from .base import Embedded, Scheme, StepConstants
 from .explicit import ARS222, ForwardEuler, ProxHeun
-from .implicit import ImplicitEuler, SemiImplicitEuler, Trapezoid
+from .implicit import Implicit, ImplicitEuler, SemiImplicitEuler, Trapezoid
 
-__all__ = ["ARS222", "Embedded", "ForwardEuler", "ImplicitEuler", "ProxHeun", "Scheme", "SemiImplicitEuler",
+__all__ = ["ARS222", "Embedded", "ForwardEuler", "Implicit", "ImplicitEuler", "ProxHeun", "Scheme", "SemiImplicitEuler",
            "StepConstants", "Trapezoid"]

@@ -12,13 +12,35 @@ from .. import _check
 from ..fields import FieldFunction
 from ..functions import ProxFunction
 from .base import StepConstants
-from .newton import differentiated, implicit_step, jacobian, require_precision, times
+from .newton import Source, differentiated, implicit_step, jacobian, require_precision, residual, times
 
-__all__ = ["ImplicitEuler", "SemiImplicitEuler", "Trapezoid"]
+__all__ = ["Implicit", "ImplicitEuler", "SemiImplicitEuler", "Trapezoid"]
+
+
+class Implicit:
+    """A scheme whose step is the root u = prox_h(source(u, x)); ``equation`` is its formula."""
+
+    tol: float | None
+    max_iter: int
+    prox_fraction: ClassVar[float] = 1.0
+
+    def equation(self, F: FieldFunction, t: Tensor, t_next: Tensor, h: float, x: Tensor) -> Source:
+        """(u, x) ↦ the point whose prox u must be."""
+        raise NotImplementedError
+
+    def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float,
+             x: Tensor) -> tuple[Tensor, Tensor]:
+        """One step; see the package for the contract."""
+        require_precision(type(self).__name__, x)
+        return implicit_step(self.equation(F, t, t_next, h, x), g, t_next, h, x, self.tol, self.max_iter)
+
+    def residual(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float, x: Tensor) -> Tensor:
+        """How far the iteration of a step stays from its root, relative to 1 + |u|, (*batch,)."""
+        return residual(self.equation(F, t, t_next, h, x), g, t_next, h, x, self.tol, self.max_iter)
 
 
 @dataclass(frozen=True)
-class ImplicitEuler:
+class ImplicitEuler(Implicit):
     """Backward Euler: x⁺ = prox_h(x − hF(t + h, x⁺)). The scheme has no step limit for monotone F.
 
     Parameters
@@ -60,18 +82,15 @@ class ImplicitEuler:
     tol: float | None = None
     max_iter: int = 1000
     order = 1
-    prox_fraction: ClassVar[float] = 1.0
     failure: ClassVar[str] = ("the inner Newton iteration of ImplicitEuler did not converge; take smaller "
                               "steps, raise max_iter, or use float64")
 
     def __post_init__(self) -> None:
         _check_iteration(self.tol, self.max_iter)
 
-    def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float,
-             x: Tensor) -> tuple[Tensor, Tensor]:
-        """One step; see the package for the contract."""
-        require_precision("ImplicitEuler", x)
-        return implicit_step(lambda u, x: x - h * F(t_next, u), g, t_next, h, x, self.tol, self.max_iter)
+    def equation(self, F: FieldFunction, t: Tensor, t_next: Tensor, h: float, x: Tensor) -> Source:
+        """x − hF(t + h, u)."""
+        return lambda u, x: x - h * F(t_next, u)
 
     def bound(self, size: Tensor, c: StepConstants) -> Tensor:
         """(‖x‖ + h‖F(t + h, 0)‖)/(1 − hμ), infinite where hμ >= 1 (D4)."""
@@ -79,7 +98,7 @@ class ImplicitEuler:
 
 
 @dataclass(frozen=True)
-class Trapezoid:
+class Trapezoid(Implicit):
     """Trapezoidal rule on F, the set implicit: x⁺ = prox_h(x − h((1 − θ)F(t, x) + θF(t + h, x⁺))).
 
     Second order for θ = ½, through contact too (order 1 on curved sets and for g that is no indicator); ImplicitEuler
@@ -122,7 +141,6 @@ class Trapezoid:
     theta: float = 0.5
     tol: float | None = None
     max_iter: int = 1000
-    prox_fraction: ClassVar[float] = 1.0
     failure: ClassVar[str] = ("the inner Newton iteration of Trapezoid did not converge; take smaller "
                               "steps, raise max_iter, or use float64")
 
@@ -137,13 +155,10 @@ class Trapezoid:
         """2 for θ = ½, else 1."""
         return 2 if self.theta == 0.5 else 1
 
-    def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float,
-             x: Tensor) -> tuple[Tensor, Tensor]:
-        """One step; see the package for the contract."""
-        require_precision("Trapezoid", x)
+    def equation(self, F: FieldFunction, t: Tensor, t_next: Tensor, h: float, x: Tensor) -> Source:
+        """x − h((1 − θ)F(t, x) + θF(t + h, u))."""
         theta, F0 = self.theta, F(t, x)
-        return implicit_step(lambda u, x: x - h * ((1 - theta) * F0 + theta * F(t_next, u)), g, t_next, h, x, self.tol,
-                             self.max_iter)
+        return lambda u, x: x - h * ((1 - theta) * F0 + theta * F(t_next, u))
 
     def bound(self, size: Tensor, c: StepConstants) -> Tensor:
         """((θ + (1 − θ)ρ)‖x‖ + h((1 − θ)‖F(t, 0)‖ + θ‖F(t + h, 0)‖))/(1 − θhμ), infinite where θhμ >= 1."""
@@ -153,7 +168,7 @@ class Trapezoid:
 
 
 @dataclass(frozen=True)
-class SemiImplicitEuler:
+class SemiImplicitEuler(Implicit):
     """Backward Euler for F linearised at x: x⁺ = prox_h(x − h(F(t + h, x) + J(x⁺ − x))), J = ∂F/∂x(t + h, x).
 
     Of a ReLU field J is A₂DA₁ with the activation pattern D of x: the pattern is frozen, the affine part implicit. No
@@ -203,21 +218,18 @@ class SemiImplicitEuler:
     tol: float | None = None
     max_iter: int = 1000
     order = 1
-    prox_fraction: ClassVar[float] = 1.0
     failure: ClassVar[str] = ("the inner iteration of SemiImplicitEuler left a residual |u − prox_h(x − h(F + J(u − "
                               "x)))| above its tolerance; take smaller steps, raise max_iter, or use float64")
 
     def __post_init__(self) -> None:
         _check_iteration(self.tol, self.max_iter)
 
-    def step(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float,
-             x: Tensor) -> tuple[Tensor, Tensor]:
-        """One step; see the package for the contract."""
-        require_precision("SemiImplicitEuler", x)
+    def equation(self, F: FieldFunction, t: Tensor, t_next: Tensor, h: float, x: Tensor) -> Source:
+        """x − h(F + J(u − x)), F and J at (t + h, x)."""
         F0 = F(t_next, x)
         J = jacobian(lambda x: F(t_next, x), x, differentiable=differentiated(F0))
         constant = F0 - times(J, x)  # taken once: rounding of F + J(u − x) would differ from u to u
-        return implicit_step(lambda u, x: x - h * (constant + times(J, u)), g, t_next, h, x, self.tol, self.max_iter)
+        return lambda u, x: x - h * (constant + times(J, u))
 
     def bound(self, size: Tensor, c: StepConstants) -> Tensor:
         """Infinite: the step is not continuous; see the notes for the growth of ResNet-S."""

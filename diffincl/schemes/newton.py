@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from .. import _check
 from ..functions import ProxFunction
 
-__all__ = ["Source", "differentiated", "implicit_step", "jacobian", "require_precision", "times"]
+__all__ = ["Source", "differentiated", "implicit_step", "jacobian", "require_precision", "residual", "times"]
 
 Source = Callable[[Tensor, Tensor], Tensor]
 Prox = Callable[[Tensor, Tensor], Tensor]
@@ -33,7 +33,7 @@ def implicit_step(source: Source, g: ProxFunction, t_next: Tensor, h: float | Te
 
     ``source(u, x) − x`` is proportional to the step. Iterated without gradients and differentiated implicitly.
     """
-    start, tol = x.detach(), 256 * torch.finfo(x.dtype).eps if tol is None else tol
+    start, tol = x.detach(), _tolerance(tol, x)
     with torch.no_grad():
         u, converged = _root(lambda u: source(u, start), lambda v, s: g.prox(v, s * h, t_next), start, tol, max_iter)
         u = torch.where(converged, u, start)
@@ -50,6 +50,18 @@ def implicit_step(source: Source, g: ProxFunction, t_next: Tensor, h: float | Te
         step = torch.where(converged & torch.isfinite(step).all(-1, keepdim=True), step, 0.0)
         x_next = x_next - (step - step.detach())
     return x_next, source(torch.where(converged, x_next, start), x)
+
+
+def residual(source: Source, g: ProxFunction, t_next: Tensor, h: float | Tensor, x: Tensor, tol: float | None,
+             max_iter: int) -> Tensor:
+    """How far ``implicit_step`` stays from a root: the largest |u − prox_h(source(u, x))|/(1 + |u|), (*batch,)."""
+    with torch.no_grad():
+        u, _ = _root(lambda u: source(u, x), lambda v, s: g.prox(v, s * h, t_next), x, _tolerance(tol, x), max_iter)
+        return ((u - g.prox(source(u, x), h, t_next)).abs() / (1 + u.abs())).amax(-1)
+
+
+def _tolerance(tol: float | None, x: Tensor) -> float:
+    return 256 * torch.finfo(x.dtype).eps if tol is None else tol
 
 
 def _root(source: Callable[[Tensor], Tensor], prox: Prox, x: Tensor, tol: float,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from torch import Tensor
 
 from .. import _check
@@ -11,11 +13,12 @@ from ..schemes import ForwardEuler, Scheme
 from ..solution import Solution, SolveError
 from ..steps import Adaptive, Fixed, plan
 from ..switching import ExactFlow, SwitchingDP5
+from .kinks import CROSSED, Crossings, KinkWarning
 from .marched import solve_marched
 from .penalised import solve_penalised
 from .planned import solve_planned
 
-__all__ = ["solve"]
+__all__ = ["KinkWarning", "solve"]
 
 
 def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
@@ -72,7 +75,8 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     Fixed steps of the explicit schemes work under torch.func.vmap, jacrev, jvp, hessian and
     torch.compile(fullgraph=True), where values cannot be read: start and states are not checked there, and a failure
     shows as NaN. Gradients are those of the discrete steps. There is no reverse-time adjoint: trajectories merge at
-    contact, so the flow is not injective and cannot be run backward.
+    contact, so the flow is not injective and cannot be run backward. Where a trajectory crosses a kink of g (ℓ1), the
+    derivatives of the steps are not those of the flow; with gradients that is a ``KinkWarning``.
     """
     scheme = ForwardEuler() if scheme is None else scheme
     if not isinstance(flow, Inclusion):
@@ -83,14 +87,17 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     _check.choice("gradient", gradient, ("backprop", "checkpoint"))
     layout = plan(flow.field, t, steps)
     flow.validate(x0, layout.t[0])
+    kinks = Crossings(flow.g, x0, layout.t[0])
     if isinstance(scheme, Penalty):
         if steps is not None:
             raise ValueError(f"Penalty has steps of its own, Penalty(step=...) or its tolerances; got steps = {steps}.")
         solution, error = solve_penalised(flow, x0, layout, scheme), None
     elif marches or isinstance(steps, Adaptive):
-        solution, error = solve_marched(flow, x0, layout, scheme, steps, gradient, progress)
+        solution, error = solve_marched(flow, x0, layout, scheme, steps, gradient, progress, kinks)
     else:
-        solution, error = solve_planned(flow, x0, layout, scheme, gradient, throw, progress)
+        solution, error = solve_planned(flow, x0, layout, scheme, gradient, throw, progress, kinks)
+    if kinks.crossed and solution.x.requires_grad:
+        warnings.warn(CROSSED.format(g=flow.g), KinkWarning, stacklevel=2)
     if error or (throw and _check.concrete(solution.status) and not solution.success):
         raise SolveError(solution.message, solution) from error
     return solution

@@ -7,6 +7,7 @@ step lengths and switch times are constants then.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,10 +18,14 @@ from ..inclusion import Inclusion
 from ..solution import FIELD_NOT_FINITE, OK, STEP_TOO_SMALL, TOO_MANY_STEPS
 from ..steps import Adaptive
 from ..switching import Mode, Segment, Stepper, Tolerance
+from .kinks import Crossings
+from .recompute import recompute
 from .records import Record, Rows, SwitchLog
 from .watch import WatchedField
 
-__all__ = ["March"]
+__all__ = ["Bind", "March"]
+
+Bind = Callable[[float, float, Tensor], Stepper]  # (a, b, x) ↦ the scheme on the interval [a, b]
 
 # A step that would leave less than this share of itself before a stop is stretched to end there.
 STRETCH = 1e-2
@@ -46,11 +51,11 @@ class March:
     times.
     """
 
-    def __init__(self, flow: Inclusion, stepper: Callable[[float, float, Tensor], Stepper], F: WatchedField,
+    def __init__(self, flow: Inclusion, stepper: Bind, F: WatchedField,
                  intervals: list[tuple[float, float]], saves: list[float], x0: Tensor, control: Adaptive | None,
-                 dense: bool):
-        self.flow, self.stepper, self.F, self.intervals, self.control, self.dense = (
-            flow, stepper, F, intervals, control, dense)
+                 dense: bool, kinks: Crossings):
+        self.flow, self.stepper, self.F, self.intervals, self.control, self.dense, self.kinks = (
+            flow, stepper, F, intervals, control, dense, kinks)
         self.saves = torch.tensor([*saves, torch.inf], dtype=torch.float64, device=x0.device)
         self.x, self.status = x0.detach(), torch.zeros(x0.shape[:-1], dtype=torch.int8, device=x0.device)
         zero = torch.zeros((*x0.shape[:-1], 1), dtype=torch.int64, device=x0.device)
@@ -89,6 +94,7 @@ class March:
         length = tried.theta * tried.segment.span
         t = torch.where(accept, torch.where(length >= room, stop, c.t + length), c.t)
         self.x = torch.where(accept, tried.x, x)
+        self.kinks.see(self.x, t.to(x))
         if isinstance(mode, Mode):
             self.switches.compare(tried.taken, tried.mode, accept, t)
         save = self._save(accept, c.t, t, tried.x, tried.segment)
@@ -155,21 +161,42 @@ class March:
         h = torch.minimum(100 * h0, h1)
         return torch.where(h.isfinite() & (h > 0), h, h0)
 
-    def again(self, x0: Tensor) -> Rows:
+    def again(self, x0: Tensor, checkpoint: bool) -> Rows:
         """The accepted steps once more from ``x0``, differentiably."""
-        rows, x = Rows(x0, self.rows.n), x0
-        interval, stepper = None, None
-        for r in self.records:
-            if r.interval != interval:  # bound anew: weights read while searching carry no derivatives
-                interval, stepper = r.interval, self.stepper(*r.interval, x)
-            assert stepper is not None
-            x_next, segment = stepper.advance(r.t, r.span, r.theta, x, r.mode)
-            save = r.save
-            while bool((passed := save < r.save_next).any()):
-                rows.add(save, passed, *state_at(self.saves[save], r.t, r.t_next, x_next, segment, self.flow))
-                save = save + passed
-            x = torch.where(r.accept, x_next, x)
+        if checkpoint:
+            _, kept = recompute([partial(self._retake, r, self.stepper) for r in self.records], x0,
+                                self.flow.field.parameters())
+        else:
+            kept, x, bound = [], x0, _once_an_interval(self.stepper)
+            for r in self.records:
+                x, parts = self._retake(r, bound, x)
+                kept.append(parts)
+        rows = Rows(x0, self.rows.n)
+        for r, parts in zip(self.records, kept, strict=True):
+            for (save, passed), state, n in zip(r.passings(), parts[::2], parts[1::2], strict=True):
+                rows.add(save, passed, state, n)
         return rows
+
+    def _retake(self, r: Record, bind: Bind, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """One round again from ``x``: the states after it; state and multiplier at the save times passed."""
+        x_next, segment = bind(*r.interval, x).advance(r.t, r.span, r.theta, x, r.mode)
+        parts: list[Tensor] = []
+        for save, _ in r.passings():
+            parts += state_at(self.saves[save], r.t, r.t_next, x_next, segment, self.flow)
+        return torch.where(r.accept, x_next, x), parts
+
+
+def _once_an_interval(bind: Bind) -> Bind:
+    """Bound anew for every interval only: weights read while searching carry no derivatives."""
+    last: dict[tuple[float, float], Stepper] = {}
+
+    def bound(a: float, b: float, x: Tensor) -> Stepper:
+        if (a, b) not in last:
+            last.clear()
+            last[a, b] = bind(a, b, x)
+        return last[a, b]
+
+    return bound
 
 
 def state_at(s: Tensor, t: Tensor, t_next: Tensor, x_next: Tensor, segment: Segment, flow: Inclusion

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,35 +17,33 @@ from ..solution import FIELD_MISSHAPEN, OK, REASONS, Solution, Stats
 from ..steps import Adaptive, Fixed, Plan, plan
 from ..switching import ExactFlow, Stepper, SwitchingDP5
 from .embedded import EmbeddedStepper
-from .march import March
+from .kinks import Crossings
+from .march import Bind, March
 from .watch import FieldShapeError, WatchedField, WatchedProx
 
 __all__ = ["solve_marched"]
 
 
 def solve_marched(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme | SwitchingDP5 | ExactFlow,
-                  steps: Fixed | Adaptive | None, gradient: str, progress: bool
+                  steps: Fixed | Adaptive | None, gradient: str, progress: bool, kinks: Crossings
                   ) -> tuple[Solution, FieldShapeError | None]:
     """Solve with steps per sample; what has been computed, and the error of a field that returned something else."""
     if not _check.concrete(x0):
         raise ValueError(f"{type(scheme).__name__} with steps per sample reads the values of the states, which is not "
                          f"possible inside torch.func transforms and torch.compile. Take Fixed steps of ProxHeun or "
                          f"ARS222 there.")
-    if gradient == "checkpoint":
-        raise ValueError(f'gradient="checkpoint" needs the same steps for all samples; got {scheme} with steps per '
-                         f'sample. Take gradient="backprop", or Fixed steps of ProxHeun or ARS222.')
     control = _control(flow, scheme, steps)
     _require_resolvable(control, x0)
     F, g = WatchedField(x0), WatchedProx(flow.g)
     march = March(flow, _binder(flow, scheme, F, g), F, _intervals(flow, layout, steps), _saves(layout), x0, control,
-                  dense=isinstance(scheme, SwitchingDP5 | ExactFlow))
+                  dense=isinstance(scheme, SwitchingDP5 | ExactFlow), kinks=kinks)
     wanted, error = torch.is_grad_enabled() and _differentiated(flow, x0, layout), None
     try:
         march.run(wanted, progress)
     except FieldShapeError as caught:
         error = caught
         march.status = torch.where(march.status == OK, FIELD_MISSHAPEN, march.status)
-    x, multiplier = (march.again(x0) if wanted else march.rows).stacked()
+    x, multiplier = (march.again(x0, gradient == "checkpoint") if wanted else march.rows).stacked()
     c, again = march.clock, Resumed(multiplier, scheme, steps)
     stats = Stats(march.rounds, F.evaluations, g.evaluations, c.accepted.squeeze(-1), c.rejected.squeeze(-1))
     switches = march.switches.switches() if isinstance(scheme, SwitchingDP5 | ExactFlow) else None
@@ -76,7 +74,8 @@ class Resumed:
         if isinstance(steps, Fixed):  # of the same length on a part of the interval
             steps = Fixed(steps.longest(float(solution.t[-1] - solution.t[0])))
             layout = plan(flow.field, list(stops), steps)
-        again, error = solve_marched(flow, start, layout, self.scheme, steps, "backprop", progress=False)
+        again, error = solve_marched(flow, start, layout, self.scheme, steps, "backprop", progress=False,
+                                     kinks=Crossings(flow.g, start, stops[0]))
         if error:
             raise error
         return torch.where(fine, again.x[1:], torch.nan)
@@ -114,8 +113,8 @@ def _require_resolvable(control: Adaptive | None, x0: Tensor) -> None:
 
 
 def _binder(flow: Inclusion, scheme: Scheme | SwitchingDP5 | ExactFlow, F: WatchedField, g: WatchedProx
-            ) -> Callable[[float, float, Tensor], Stepper]:
-    """(a, b, x) ↦ the scheme on the interval [a, b]."""
+            ) -> Bind:
+    """How the scheme is bound to an interval."""
 
     def bind(a: float, b: float, x: Tensor) -> Stepper:
         F.F = flow.field.on(a, b)
@@ -158,4 +157,4 @@ def _message(march: March, error: FieldShapeError | None) -> str:
         return f"success: {march.rounds} rounds, {int(march.clock.accepted.max())} steps at most"
     i = _check.first(failed) if failed.ndim else ()
     return (f"{int(failed.sum())} of {failed.numel()} samples failed; first, sample {i} stopped at t = "
-            f"{float(march.clock.t.squeeze(-1)[i]):g}: {REASONS[int(march.status[i])]}.")
+            f"{float(march.clock.t.squeeze(-1)[i]):g}: {REASONS[int(march.status[i])]}.{_check.others(failed)}")

@@ -11,20 +11,24 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import _check
+from ..functions import ConvexSet
 from ..inclusion import Inclusion
-from ..schemes import Scheme
+from ..schemes import ARS222, Implicit, Scheme
 from ..solution import (
     FIELD_MISSHAPEN,
     FIELD_NOT_FINITE,
     LEFT_TUBE,
     OK,
     REASONS,
+    SET_JUMPED,
     STEP_FAILED,
     LastSteps,
     Solution,
     Stats,
 )
 from ..steps import Plan
+from .jumps import jump_within
+from .kinks import Crossings
 from .recompute import Tape
 from .watch import FieldShapeError, WatchedField, WatchedProx
 
@@ -37,9 +41,9 @@ BLOCK, BLOCK_BYTES, STACKED = 64, 2**19, 2048
 
 
 def solve_planned(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme, gradient: str, throw: bool,
-                  progress: bool) -> tuple[Solution, FieldShapeError | None]:
+                  progress: bool, kinks: Crossings) -> tuple[Solution, FieldShapeError | None]:
     """Repeat the scheme's step along the plan; up to the first failure, if ``throw``."""
-    run = Planned(Steps(flow, scheme, layout, x0), x0)
+    run = Planned(Steps(flow, scheme, layout, x0), x0, kinks)
     if gradient == "checkpoint" and torch.is_grad_enabled() and _check.plain_autograd():
         tape = Tape(x0, len(layout.t) - 1, flow.field.parameters())
         run.x = x0.detach()
@@ -58,6 +62,9 @@ class Steps:
         self.flow, self.scheme, self.plan = flow, scheme, plan
         self.F, self.g = WatchedField(x0), WatchedProx(flow.g)
         self.times = torch.tensor(plan.t, dtype=torch.float64).unbind()
+        self.throws = isinstance(scheme, ARS222) and isinstance(flow.g, ConvexSet) and flow.g.moving and \
+            _check.concrete(x0)
+        self.thrown: Tensor | None = None  # samples whose set jumped
 
     def along(self, block: range, x: Tensor, states: list[Tensor], points: list[Tensor]) -> None:
         """Append the states after the steps of a block and the points whose prox they are."""
@@ -67,16 +74,31 @@ class Steps:
             F.F = on(a, b)
             if g.limited:
                 g.begin(x, t)
-            x, z = step(F, g, t, t_next, b - a, x)
+            x_next, z = step(F, g, t, t_next, b - a, x)
+            x = self._unthrown(t, t_next, x, x_next) if self.throws else x_next
             states.append(x)
             points.append(z)
+
+
+    def _unthrown(self, t: Tensor, t_next: Tensor, x: Tensor, x_next: Tensor) -> Tensor:
+        """The state after a step, NaN where C jumped within it, which would have thrown the state ahead."""
+        assert isinstance(self.flow.g, ConvexSet)
+        thrown = jump_within(self.flow.g, x, t, t_next) > 0
+        self.thrown = thrown if self.thrown is None else self.thrown | thrown
+        return torch.where(thrown.unsqueeze(-1), torch.nan, x_next)
+
+    def residual(self, k: int, x: Tensor) -> Tensor:
+        """How far step k of an implicit scheme, from ``x``, stays from its root, (*batch,)."""
+        assert isinstance(self.scheme, Implicit)
+        (a, b), (t, t_next) = self.plan.t[k:k + 2], self.times[k:k + 2]
+        return self.scheme.residual(self.flow.field.on(a, b), self.flow.g, t, t_next, b - a, x.detach())
 
 
 class Planned:
     """A solve in progress: what is kept so far, and which samples have failed."""
 
-    def __init__(self, steps: Steps, x0: Tensor):
-        self.along, self.plan, self.x0, self.x = steps, steps.plan, x0, x0
+    def __init__(self, steps: Steps, x0: Tensor, kinks: Crossings):
+        self.along, self.plan, self.x0, self.x, self.kinks = steps, steps.plan, x0, x0, kinks
         self.every_step_saved = len(self.plan.saves) == len(self.plan.t)
         self.at_save = frozenset(self.plan.saves)
         self.saved: list[Tensor] = []
@@ -130,6 +152,8 @@ class Planned:
         """Keep a block's results; mark and blank samples in which a value was not finite. True if a sample failed."""
         if not states:
             return False
+        for k, x in enumerate(states):
+            self.kinks.see(x, self.plan.t[block[k] + 1])
         self.steps += len(states)
         failed = False
         if not _sums_are_finite(points, states[-1]):
@@ -156,6 +180,8 @@ class Planned:
         kind = torch.where(z_at_fault, FIELD_NOT_FINITE, STEP_FAILED)
         if self.along.g.limited:
             kind = torch.where(self.along.g.left, LEFT_TUBE, kind)
+        if self.along.thrown is not None:
+            kind = torch.where(self.along.thrown & ~z_at_fault, SET_JUMPED, kind)
         self.status = torch.where(news, kind, self.status).to(torch.int8)
         starts = torch.tensor(self.plan.t, dtype=torch.float64, device=news.device)[block.start:block.stop]
         self.reached = torch.where(news, starts[first], self.reached)
@@ -163,12 +189,17 @@ class Planned:
         self.lost = torch.where(news, block.start + first, never if self.lost is None else self.lost)
         if bool(news.any()) and not self.failure:
             i = _check.first(news & (first == first[news].min())) if news.ndim else ()
-            self.failure = self._describe(i, block[int(first[i])], int(kind[i]))
+            step = int(first[i])
+            self.failure = self._describe(i, block[step], int(kind[i]), states[step - 1] if step else self.x)
         return [torch.where(g.unsqueeze(-1), x, torch.nan) for g, x in zip(good, states, strict=True)], bool(news.any())
 
-    def _describe(self, sample: tuple[int, ...], step: int, kind: int) -> str:
+    def _describe(self, sample: tuple[int, ...], step: int, kind: int, x: Tensor) -> str:
+        """What happened to a sample in a step from ``x``."""
         a, b = self.plan.t[step:step + 2]
         reason = self.along.g.refusal(sample, b - a) if kind == LEFT_TUBE else self.reasons[kind]
+        if kind == STEP_FAILED and isinstance(self.along.scheme, Implicit):
+            left = self.along.residual(step, x)[sample]
+            reason = f"{reason} (it left a residual of {float(left):.2g}, relative to 1 + |u|)"
         return f"sample {sample} failed in step {step} from t = {a:g}: {reason}"
 
     @property
@@ -206,8 +237,8 @@ class Planned:
             return f"{self.error} The solution up to there is kept on this exception."
         if not self.failure:
             return f"success: {self.steps} steps"
-        failed = int((self.status != OK).sum())
-        return f"{failed} of {self.status.numel()} samples failed; first, {self.failure}."
+        failed = self.status != OK
+        return f"{int(failed.sum())} of {failed.numel()} samples failed; first, {self.failure}.{_check.others(failed)}"
 
 
 def _sums_are_finite(points: list[Tensor], state: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +27,13 @@ class Record(NamedTuple):
     t_next: Tensor
     save: Tensor
     save_next: Tensor
+
+    def passings(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Indices of save times, one a sample, and which samples passed theirs."""
+        save = self.save
+        while bool((passed := save < self.save_next).any()):
+            yield save, passed
+            save = save + passed
 
 
 class Rows:
