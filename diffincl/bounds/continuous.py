@@ -128,7 +128,7 @@ def growth_by_rate(pieces: Pieces, size: Tensor) -> Tensor:
     z = pieces.weighted(pieces.rate.amax(-1))
     phi = torch.where(z == 0, 1.0, torch.expm1(z) / torch.where(z == 0, 1.0, z))
     drift = pieces.weighted(pieces.drift.amax(-1))
-    added = torch.where(drift == 0, 0.0, drift * phi)
+    added = torch.where(drift == 0, 0.0, drift * lead(phi, drift))
     factor = torch.exp(pieces.weighted(pieces.rate.mean(-1)))
     rows = [size]
     for k in range(len(z)):
