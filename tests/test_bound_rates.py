@@ -1,6 +1,7 @@
 """Bounds with the rates R4, R5, R6, R8 and "best", the growth that only counts what pushes outward, and D8."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_the_ladder_descends():
     for kind in ("free", "d", "s"):
         flow = di.Inclusion(field(kind, d=5, m=6), di.Orthant())
         curves = [di.bounds.sensitivity(flow, t, rate).curve[-1] for rate in ("global", "centred", "scaled", "exact")]
-        assert all(float(b) <= float(a) * (1 + 1e-9) for a, b in zip(curves, curves[1:], strict=False))
+        assert all(float(b) <= float(a) * (1 + 1e-9) for a, b in pairwise(curves))
         best = di.bounds.sensitivity(flow, t, "best")
         assert float(best.curve[-1]) <= float(curves[-1]) * (1 + 1e-9)
         layers = [di.bounds.discrete_sensitivity(flow, t, rate=rate).curve[-1] for rate in ("scaled", "step", "best")]
