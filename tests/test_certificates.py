@@ -114,7 +114,7 @@ NEGATIVE.weight.data[1] = -0.5
     (lambda: fold_batch_norm(torch.eye(2), None, nn.BatchNorm1d(2, track_running_stats=False).eval()), "no running st"),
     (lambda: fold_batch_norm(torch.eye(3), None, NEGATIVE), "A must have 2 output channels"),
     (lambda: fold_batch_norm(torch.eye(2), None, nn.LayerNorm(2)), "norm must be nn.BatchNorm1d"),
-    (lambda: fold_symmetric(torch.eye(2), None, NEGATIVE), "needs positive scales.*channel 1 has -0.5"),
+    (lambda: fold_symmetric(torch.eye(2), None, NEGATIVE), "needs positive scales.*channel 1 has -0.49"),
     (lambda: pooling_norm("max"), "kind must be one of 'average'"),
     (lambda: pooling_norm("average", 0), "pixels must be at least 1"),
     (lambda: pooling_norm("average", 4, 0.5), "p must be at least 1"),

@@ -67,15 +67,15 @@ def fold_symmetric(A: Tensor, b: Tensor | None, norm: BatchNorm) -> tuple[Tensor
     >>> norm.running_var.fill_(0.25)
     tensor([0.2500, 0.2500])
     >>> A, b = fold_symmetric(torch.eye(2), torch.ones(2), norm)
-    >>> [round(float(v), 3) for v in (A[0, 0], b[0])]
+    >>> [round(v.item(), 3) for v in (A[0, 0], b[0])]
     [1.414, 1.414]
     """
     scale, shift = _affine(norm, A)
     if not bool((scale > 0).all()):
         i = _check.first(~(scale > 0))
         raise ValueError(f"batch normalisation inside ResNet-S needs positive scales, else −Aᵀσ(sAx + b) is no "
-                         f"gradient of a concave function; channel {i[0]} has {float(scale.detach()[i]):g}. Parametrise the "
-                         f"scale, by weight.exp() for example.")
+                         f"gradient of a concave function; channel {i[0]} has {float(scale.detach()[i]):g}. "
+                         f"Parametrise the scale, by weight.exp() for example.")
     root = scale.sqrt()
     b = torch.zeros_like(scale) if b is None else b
     return A * root.reshape(-1, *[1] * (A.ndim - 1)), (scale * b + shift) / root
@@ -122,7 +122,7 @@ def _affine(norm: BatchNorm, A: Tensor) -> tuple[Tensor, Tensor]:
     if norm.training or mean is None or variance is None:
         why = "it is in training mode" if norm.training else "it keeps no running statistics"
         raise ValueError(f"batch normalisation folds in evaluation mode only; {why}: its statistics couple the samples "
-                         f"of a batch, and no bound covers that. Call norm.eval() on one with track_running_stats=True.")
+                         f"of a batch, and no bound covers that. Call norm.eval(), with track_running_stats=True.")
     if _check.tensor("A", A).shape[0] != len(mean):
         raise ValueError(f"A must have {len(mean)} output channels in its first dimension, as norm; got "
                          f"{_check.describe(A)}.")
