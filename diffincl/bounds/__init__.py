@@ -7,6 +7,10 @@ of its scheme: compare it with the network (theory D4).
 from .comparison import Comparison, compare
 from .continuous import growth, sensitivity
 from .discrete import discrete_growth, discrete_sensitivity
-from .pieces import Bound
+from .folding import fold_batch_norm, fold_symmetric, pooling_norm
+from .perturbed import layer_errors, two_fields
+from .pieces import RATES, Bound
+from .robust import robust_radius
 
-__all__ = ["Bound", "Comparison", "compare", "discrete_growth", "discrete_sensitivity", "growth", "sensitivity"]
+__all__ = ["RATES", "Bound", "Comparison", "compare", "discrete_growth", "discrete_sensitivity", "fold_batch_norm",
+           "fold_symmetric", "growth", "layer_errors", "pooling_norm", "robust_radius", "sensitivity", "two_fields"]

@@ -41,7 +41,7 @@ class Comparison:
 
 
 def compare(b: Bound, sol_x: Solution, sol_y: Solution | None = None) -> Comparison:
-    """Put a bound beside a solution (growth) or a pair of solutions (sensitivity).
+    """Put a bound beside a solution (growth) or a pair of solutions (sensitivity, distance).
 
     Raises
     ------

@@ -115,7 +115,7 @@ def growth(flow: Inclusion, t: Tensor | list[float], x0: Tensor, rate: str = "sc
     pushed = pieces if rate == "global" or not starts_at_zero(flow) else pieces.pushed()
     candidates = {f"C2 with {pieces.rung}": growth_by_rate(pushed, pieces.size_of(x0, p))} if by_rate else {}
     if rate not in ("global", "weighted"):
-        candidates |= _structural(flow, pieces, size_of(x0, p), p)
+        candidates |= structural_growth(flow, pieces, size_of(x0, p), p)
     if not candidates:
         raise ValueError(f"p must be 1, 2 or inf for this field and set; got {p}.")
     curve = torch.stack(list(candidates.values())).amin(0) * pieces.slack
@@ -128,7 +128,7 @@ def growth_by_rate(pieces: Pieces, size: Tensor) -> Tensor:
     z = pieces.weighted(pieces.rate.amax(-1))
     phi = torch.where(z == 0, 1.0, torch.expm1(z) / torch.where(z == 0, 1.0, z))
     drift = pieces.weighted(pieces.drift.amax(-1))
-    added = torch.where(drift == 0, 0.0, drift * phi)
+    added = torch.where(drift == 0, 0.0, drift * lead(phi, drift))
     factor = torch.exp(pieces.weighted(pieces.rate.mean(-1)))
     rows = [size]
     for k in range(len(z)):
@@ -166,7 +166,7 @@ def _integral(pieces: Pieces, mean: Tensor, size: Tensor) -> Tensor:
     return lead(total, size.unsqueeze(0)).expand(len(total), *size.shape)
 
 
-def _structural(flow: Inclusion, pieces: Pieces, size: Tensor, p: float) -> dict[str, Tensor]:
+def structural_growth(flow: Inclusion, pieces: Pieces, size: Tensor, p: float) -> dict[str, Tensor]:
     """The growth bounds that hold by structure, by label."""
     if isinstance(flow.field, ResNetDField) and starts_at_zero(flow):
         return {"C5": growth_of_decay(pieces, size, p)}

@@ -122,11 +122,13 @@ def product_of_factors(pieces: Pieces, scheme: Scheme, rate: str) -> Tensor:
     return torch.stack(rows)
 
 
-def growth_by_factor(pieces: Pieces, scheme: Scheme, rate: str, size: Tensor) -> Tensor:
-    """D1 (D4, D7 for other schemes) at every boundary: the scheme's own bound repeated, (K + 1, *batch)."""
+def growth_by_factor(pieces: Pieces, scheme: Scheme, rate: str, size: Tensor, added: Tensor | None = None) -> Tensor:
+    """D1 (D4, D7 for other schemes) at every boundary: the scheme's own bound repeated, (K + 1, *batch); after step k
+    ``added[k]`` is added."""
     rows = [size]
-    for c in _step_constants(pieces, rate, pieces.drift):
-        rows.append(scheme.bound(rows[-1], c.meet(size)))
+    for k, c in enumerate(_step_constants(pieces, rate, pieces.drift)):
+        row = scheme.bound(rows[-1], c.meet(size))
+        rows.append(row if added is None else row + lead(added[k], size))
     return torch.stack(rows)
 
 
@@ -194,8 +196,8 @@ def _by_step(pieces: Pieces, weights: Weights | None, rate: str) -> Tensor:
     kind = torch.arange(len(pieces.h)) if pieces.interval is None else pieces.interval
     length = torch.round(torch.log(pieces.h) * 1e9).to(torch.int64)
     groups, which = torch.unique(torch.stack([kind, length]), dim=1, return_inverse=True)
-    h = torch.zeros(groups.shape[1], dtype=torch.float64).index_reduce(0, which, pieces.h, "amax")
-    first = torch.stack([(which == k).nonzero()[0, 0] for k in range(len(h))])
+    members = [(which == k).nonzero()[:, 0] for k in range(groups.shape[1])]
+    h, first = torch.stack([pieces.h[k].amax() for k in members]), torch.stack([k[0] for k in members])
     A1, A2 = weights.A1[first], weights.A2[first]
     return rates.step(A1, A2, h.reshape(-1, *[1] * (A1.ndim - 3)))[which]
 
