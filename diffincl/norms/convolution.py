@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from .symbol import blocks, symbol_error, tables
 __all__ = ["conv1d", "conv2d"]
 
 SMALL = 2**18  # entries up to which the matrix of the whole convolution is written down
+FEW, MANY = 16, 64  # channels (and points) up to which two sizes, and all twists, of the torus are tried
 
 
 def conv2d(K: Tensor, image: int | Sequence[int], stride: int | Sequence[int] = 1, padding: Any = 1, *,
@@ -77,10 +79,10 @@ def conv2d(K: Tensor, image: int | Sequence[int], stride: int | Sequence[int] = 
     Notes
     -----
     The convolution is a part of a circular one on M coarse pixels per axis (`geometry`), whose norm is the largest
-    spectral norm of the blocks Σ_j K_j e^{iθ·a_j} (out × in·stride²) over the frequencies θ; of the tori with and
-    without a change of sign at the wrap the best one is taken. Groups: the largest block. If the matrix of the whole
-    convolution has at most 2¹⁸ entries, its own norm is taken instead. Circular padding: exact if the stride divides
-    the image and the output is as large as the torus; else an upper bound.
+    spectral norm of the blocks Σ_j K_j e^{iθ·a_j} (out × in·stride²) over the frequencies θ; of several tori, with
+    and without a change of sign at the wrap, the best one is taken (up to 64 channels). Groups: the largest block. If
+    the matrix of the whole convolution has at most 2¹⁸ entries, its own norm is taken instead. Circular padding: exact
+    if the stride divides the image and the output is as large as the torus; else an upper bound.
 
     References
     ----------
@@ -159,22 +161,27 @@ def _bound(K: Tensor, place: Layout, status: str) -> Tensor:
     rows, columns = K.shape[1] * math.prod(place.m), K.shape[2] * math.prod(place.n)
     if place.mode == ZEROS and rows * columns <= SMALL:
         return torch.cat([dense(_matrix(part, place), status=status).value for part in K.split(1)])
-    taps = K.flatten(3)
-    factor = math.prod(axis.factor for axis in axes) * (1 + 8 * UNIT)
-    found = [(t, _torus_norm(taps, axes, t, FLOAT)) for t in itertools.product(*((0, 1)[:1 + a.twisted] for a in axes))]
-    value = torch.stack([norm for _, norm in found]).amin(0)
+    taps, tori = K.flatten(3), _tori(axes, min(K.shape[1], K.shape[2] * math.prod(place.stride)))
+    value, best = torch.stack([_torus_norm(taps, torus, FLOAT) for torus in tori]).min(0)
     if status == CERTIFIED:
-        best = torch.stack([norm for _, norm in found]).argmin(0)
         value = value.clone()
-        for i, (twists, _) in enumerate(found):
-            if bool((best == i).any()):
-                value[best == i] = _torus_norm(taps[best == i], axes, twists, CERTIFIED)
-    return value * factor
+        for i in best.unique().tolist():
+            value[best == i] = _torus_norm(taps[best == i], tori[i], CERTIFIED)
+    return value * math.prod(axis.factor for axis in axes) * (1 + 8 * UNIT)
 
 
-def _torus_norm(K: Tensor, axes: list[Axis], twists: tuple[int, ...], status: str) -> Tensor:
-    """Norm of the circular convolutions K (b, out, in, T), their wraps twisted or not."""
-    cos, sin = (table.to(K.device) for table in tables(axes, twists))
+def _tori(axes: list[Axis], channels: int) -> list[list[Axis]]:
+    """The tori to choose from: twisted or not, and, where they are small and cheap, one point larger along all axes."""
+    if channels > MANY or not all(axis.free for axis in axes):
+        return [axes]
+    sizes = (0, 1) if channels <= FEW and max(axis.points for axis in axes) <= FEW else (0,)
+    return [[replace(axis, points=axis.points + more, twist=twist) for axis, twist in zip(axes, twists, strict=True)]
+            for more in sizes for twists in itertools.product((0, 1), repeat=len(axes))]
+
+
+def _torus_norm(K: Tensor, axes: list[Axis], status: str) -> Tensor:
+    """Norm of the circular convolutions K (b, out, in, T)."""
+    cos, sin = (table.to(K.device) for table in tables(axes))
     block = _certified_block if status == CERTIFIED else _float_block
     largest = torch.stack([block(real, imag).amax(-1) for real, imag in blocks(K, cos, sin)]).amax(0)
     return (largest + symbol_error(K)) * (1 + 8 * UNIT)

@@ -27,14 +27,16 @@ ZEROS, CIRCULAR = "zeros", "circular"
 class Axis:
     """A circular convolution along one axis: M points, s channels of coarse pixels, one (shift, channel) per tap.
 
-    ``factor`` is what the norm of the circular one is multiplied with; ``twisted``: whether a wrap may carry a sign.
+    ``factor`` is what the norm of the circular one is multiplied with; ``twist``: 1 if a wrap carries a sign;
+    ``free``: whether it may, and M be larger.
     """
 
     points: int
     stride: int
     taps: tuple[tuple[int, int], ...]
     factor: float = 1.0
-    twisted: bool = True
+    twist: int = 0
+    free: bool = True
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def any_size(kernel: int, stride: int, dilation: int, oversampling: int) -> Axis
     taps = tuple(((a - first[r]) // divisor, r) for a, r in places)
     degree = max(a for a, _ in taps)
     points = max(oversampling * degree, 1)
-    return Axis(points, stride, taps, 1 / math.cos(math.pi * degree / (2 * points)), twisted=False)
+    return Axis(points, stride, taps, 1 / math.cos(math.pi * degree / (2 * points)), free=False)
 
 
 def check_mode(mode: str) -> None:
@@ -127,7 +129,9 @@ def whole(name: str, value: Any, dims: int, at_least: int = 1) -> tuple[int, ...
     if len(values) != dims:
         raise ValueError(f"{name} must be a whole number or {dims} of them, one for each axis; got {value!r}.")
     for v in values:
-        if at_least or v != 0 or isinstance(v, bool):
+        if isinstance(v, int) and not isinstance(v, bool) and v < at_least:
+            raise ValueError(f"{name} must be at least {at_least}; got {v}.")
+        if v != 0 or isinstance(v, bool):
             _check.count(name, v)
     return tuple(int(v) for v in values)
 
@@ -176,7 +180,7 @@ def _zero_padded(n: int, m: int, k: int, s: int, d: int, before: int) -> Axis | 
     window = d * (k - 1) + 1
     idle = max(0, -((window - 1 - before) // s))
     before -= s * idle
-    m = min(m, (n - 1 + before) // s + 1) - idle
+    m = min(m - idle, (n - 1 + before) // s + 1)
     if m < 1:
         return None
     end = s * (m - 1) + window - before  # indices from −before to end − 1 are read
@@ -188,5 +192,5 @@ def _circular(n: int, m: int, k: int, s: int, d: int, before: int) -> Axis:
     """Z_n itself. Outputs that come round again are counted; a stride that does not divide n only leaves some out."""
     if n % s:
         fine = _circular(n, n, k, 1, d, before)
-        return Axis(n, 1, fine.taps, math.sqrt(-(-m * math.gcd(n, s) // n)), twisted=False)
-    return Axis(n // s, s, tuple(divmod(d * j - before, s) for j in range(k)), math.sqrt(-(-m * s // n)), twisted=False)
+        return Axis(n, 1, fine.taps, math.sqrt(-(-m * math.gcd(n, s) // n)), free=False)
+    return Axis(n // s, s, tuple(divmod(d * j - before, s) for j in range(k)), math.sqrt(-(-m * s // n)), free=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -176,18 +175,16 @@ def _any_size(K: Tensor, stride: Any, dilation: Any, padding_mode: str, oversamp
 
 
 def _norm(K: Tensor, axes: list[Axis] | None, iterations: int, groups: int, dims: int) -> Tensor:
-    """Largest norm of the blocks at all frequencies, on the best torus."""
+    """Largest norm of the blocks at all frequencies."""
     batch = K.shape[:-dims - 2]
     K, scale = _to_unit_size(K, dims + 2)
     if axes is None:
         return K.flatten(-dims - 2).sum(-1) * 0.0
     taps = K.reshape(-1, K.shape[-dims - 2] // groups, K.shape[-dims - 1], math.prod(K.shape[-dims:]))
     error = symbol_error(taps.detach(), torch.finfo(K.dtype).eps)
-    found = []
-    for twists in itertools.product(*((0, 1)[:1 + axis.twisted] for axis in axes)):
-        cos, sin = (table.to(taps) for table in tables(axes, twists))
-        found.append(_gram(torch.complex(*symbols(taps, cos, sin)), iterations).amax(-1))
-    value = (torch.stack(found).amin(0) + error) * math.prod(axis.factor for axis in axes)
+    cos, sin = (table.to(taps) for table in tables(axes))
+    largest = _gram(torch.complex(*symbols(taps, cos, sin)), iterations).amax(-1)
+    value = (largest + error) * math.prod(axis.factor for axis in axes)
     return value.reshape(*batch, groups).amax(-1) * scale
 
 
@@ -208,8 +205,7 @@ def _gram(A: Tensor, iterations: int) -> Tensor:
 
 def _frobenius(A: Tensor) -> tuple[Tensor, Tensor]:
     """Where A is not zero, and its Frobenius norm there; 1 elsewhere, so that neither it nor its gradient is 0/0."""
-    parts = torch.view_as_real(A).flatten(-2) if A.is_complex() else A
-    square = parts.square().sum((-2, -1))
+    square = (A.real.square() + A.imag.square() if A.is_complex() else A.square()).sum((-2, -1))
     return square > 0, torch.where(square > 0, square, 1.0).sqrt()
 
 

@@ -142,17 +142,19 @@ def row_sum(A: Tensor) -> Tensor:
 
 
 def to_unit_size(A: Tensor) -> tuple[Tensor, Tensor]:
-    """A divided by a power of two (exactly, but for underflow) so that its entries are at most one; and that power."""
+    """A divided by a power of two (exactly, but for underflow) so that its entries are at most one
+    (two for entries from 2¹⁰²³ on, where the power would overflow); and that power."""
     largest = A.abs().amax((-2, -1))
-    scale = torch.where(largest > 0, torch.ldexp(torch.ones_like(largest), torch.frexp(largest)[1]), 0.0)
+    power = torch.ldexp(torch.ones_like(largest), torch.frexp(largest)[1].clamp(max=1023))
+    scale = torch.where(largest > 0, power, 0.0)
     return A / torch.where(scale > 0, scale, 1.0)[..., None, None], scale
 
 
 def rounded_back(value: Tensor, scale: Tensor) -> Tensor:
-    """value·scale rounded up (below the normal range the product is not exact), 0 for scale 0."""
+    """value·scale rounded up (below the normal range the product is not exact), 0 for scale 0 or value 0."""
     product = value * scale
     up = torch.nextafter(product, torch.full_like(product, torch.inf))
-    return torch.where(scale > 0, torch.where(product.abs() < 1e-290, up, product), 0.0)
+    return torch.where((scale > 0) & (value != 0), torch.where(product.abs() < 1e-290, up, product), 0.0)
 
 
 def check_overflow(name: str, value: Tensor, A: Tensor) -> Tensor:

@@ -17,15 +17,15 @@ __all__: list[str] = []
 ENTRIES = 2**21  # of a block of symbols held at once
 
 
-def tables(axes: list[Axis], twists: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def tables(axes: list[Axis]) -> tuple[Tensor, Tensor]:
     """cos and sin of θ·a for every frequency θ, channel r of coarse pixels and tap: each (F, R, T), within 4u.
 
     Frequencies are 2π(f + twist/2)/M. Kernels are real: opposite frequencies have the same singular values, so the last
     axis stops half way. A tap counts in its own channel r, the other entries are zero.
     """
-    cos, sin = _axis_table(axes[0], twists[0], half=len(axes) == 1)
+    cos, sin = _axis_table(axes[0], half=len(axes) == 1)
     for i in range(1, len(axes)):
-        c, s = _axis_table(axes[i], twists[i], half=i == len(axes) - 1)
+        c, s = _axis_table(axes[i], half=i == len(axes) - 1)
         cos, sin = _outer(cos, c) - _outer(sin, s), _outer(cos, s) + _outer(sin, c)
     return cos, sin
 
@@ -58,11 +58,11 @@ def symbol_error(K: Tensor, unit: float = UNIT) -> Tensor:
     return 1.01 * math.sqrt(2) * (T + 5) * unit * torch.linalg.vector_norm(K.abs().sum(-1), dim=(-2, -1))
 
 
-def _axis_table(axis: Axis, twist: int, half: bool) -> tuple[Tensor, Tensor]:
+def _axis_table(axis: Axis, half: bool) -> tuple[Tensor, Tensor]:
     order = 2 * axis.points
     roots = roots_of_unity(order)
-    count = (axis.points + 2 - twist) // 2 if half else axis.points
-    f = 2 * torch.arange(count) + twist
+    count = (axis.points + 2 - axis.twist) // 2 if half else axis.points
+    f = 2 * torch.arange(count) + axis.twist
     cos, sin = torch.zeros(2, count, axis.stride, len(axis.taps), dtype=torch.float64)
     for j, (a, r) in enumerate(axis.taps):
         cos[:, r, j], sin[:, r, j] = roots[:, f * a % order]
