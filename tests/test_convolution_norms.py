@@ -83,15 +83,20 @@ def test_four_hundred_convolutions_are_never_above_their_bounds(torus):
     for seed in range(400):
         K, image, options = draw(seed)
         exact = truth(K, image, **options)
-        bound = {s: float(CONV[len(image)](K, image, **options, status=s).value)
-                 for s in ("certified", "float", "estimate")}
+        bound = {s: float(CONV[len(image)](K, image, **options, status=s).value) for s in ("certified", "float")}
         for status in ("certified", "float"):
             assert bound[status] >= exact * (1 - 1e-13), (seed, status, image, options)
         assert bound["certified"] == pytest.approx(bound["float"], rel=1e-10)
-        assert 0.9 * exact <= bound["estimate"] <= exact * (1 + 1e-12), (seed, image, options)
         assert float(GRAM[len(image)](K, image=image, **options)) >= exact * (1 - 1e-13), (seed, image, options)
         if options["padding_mode"] == "zeros":
             assert float(GRAM[len(image)](K, **options)) >= exact * (1 - 1e-13), (seed, image, options)
+
+
+def test_estimates_are_below():
+    for seed in range(60):
+        K, image, options = draw(seed)
+        exact, found = truth(K, image, **options), CONV[len(image)](K, image, **options, status="estimate")
+        assert 0.9 * exact <= float(found.value) <= exact * (1 + 1e-12), (seed, image, options)
 
 
 @pytest.mark.parametrize("status", ["certified", "float"])
@@ -117,8 +122,8 @@ def test_the_matrix_is_the_one_of_torch():
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("kernel", "image", "padding"), [(1, 8, 0), (2, 8, 1), (3, 8, 1), (3, 9, 1), (3, 10, 2),
-                                                          (4, 16, 1), (5, 16, 2)])
-@pytest.mark.parametrize("channels", [(1, 1), (2, 3), (4, 4)])
+                                                          (4, 14, 1), (5, 14, 2)])
+@pytest.mark.parametrize("channels", [(1, 1), (2, 3), (3, 3)])
 def test_the_torus_is_close_for_random_kernels(torus, stride, kernel, image, padding, channels):
     for seed in range(5):
         K = normal(channels[1], channels[0], kernel, kernel, seed=seed)
@@ -262,10 +267,11 @@ def test_gradient_ascent_finds_no_violation(torus):
             ratio.log().backward()
             ascent.step()
             exact = truth(K.detach(), 5, **options)
-            for value in (norms.conv2d(K, 5, **options, status="float").value, norms.conv2d(K, 5, **options).value,
-                          norms.gram_conv2d(K.detach(), image=5, **options), norms.gram_conv2d(K.detach(), **options)):
+            bound = norms.conv2d(K, 5, **options).value
+            for value in (bound, norms.gram_conv2d(K.detach(), image=5, **options),
+                          norms.gram_conv2d(K.detach(), **options)):
                 assert float(value) >= exact * (1 - 1e-13), options
-            ratios.append(float(norms.conv2d(K.detach(), 5, **options).value) / exact)
+            ratios.append(float(bound) / exact)
         assert min(ratios) - 1 < 0.5 * (ratios[0] - 1), options  # the attack is one
 
 

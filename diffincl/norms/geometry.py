@@ -2,9 +2,9 @@
 
 Along an axis of n pixels, output i = Σ_j K_j x(s·i + d·j − p). With d·j − p = s·a_j + r_j and the s pixels of a coarse
 pixel taken as channels (a permutation), this is a convolution of stride 1 with shifts a_j. It is a part (rows and
-columns) of the circular one with M coarse pixels as soon as no wrapped index meets a pixel and no two outputs coincide:
-M >= number of outputs, s·M >= n + p and s·M > the last index read (theory §7). As nothing wrapped is ever read, a wrap
-may as well carry a sign: the frequencies 2π(f + ½)/M bound the norm, too.
+columns) of the circular one with M coarse pixels as soon as no wrapped index meets a pixel: s·M >= n + p and s·M > the
+last index read (theory §7); with p less than the width of the kernel, outputs do not meet either. As nothing wrapped is
+ever read, a wrap may as well carry a sign: the frequencies 2π(f + ½)/M bound the norm, too.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _zero_padded(n: int, m: int, k: int, s: int, d: int, before: int) -> Axis | 
         return None
     end = s * (m - 1) + window - before  # indices from −before to end − 1 are read
     least = max(min(n, end) + before, end)
-    return Axis(max(m, -(-least // s)), s, tuple(divmod(d * j - before, s) for j in range(k)))
+    return Axis(-(-least // s), s, tuple(divmod(d * j - before, s) for j in range(k)))
 
 
 def _circular(n: int, m: int, k: int, s: int, d: int, before: int) -> Axis:
