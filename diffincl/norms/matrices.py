@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import _check
+from .power import power_iteration
 
 __all__ = ["OperatorNorm", "dense", "largest_eigenvalue"]
 
@@ -44,8 +45,9 @@ def dense(A: Tensor, *, status: str = CERTIFIED) -> OperatorNorm:
     Parameters
     ----------
     A : Tensor (*batch, n, k), float32 or float64
-    status : "certified" or "float"
-        With the rounding enclosed, or a float64 singular value decomposition plus a margin of 8(n + k) rounding units.
+    status : "certified", "float" or "estimate"
+        With the rounding enclosed; a float64 singular value decomposition plus a margin of 8(n + k) rounding units; or
+        power iteration, a number from below that no bound may use.
 
     Returns
     -------
@@ -70,15 +72,12 @@ def dense(A: Tensor, *, status: str = CERTIFIED) -> OperatorNorm:
     enclosed with γ_n = n·u/(1 − n·u). Source: theory §7; Rump, "Verified bounds for singular values", 2011.
     """
     A = as_matrix("A", A)
-    _check.choice("status", status, (CERTIFIED, FLOAT))
+    _check.choice("status", status, (CERTIFIED, FLOAT, ESTIMATE))
     if A.shape[-2] < A.shape[-1]:
         A = A.mT
-    A, scale = _to_unit_size(A)
-    value = _enclosed_norm(A) if status == CERTIFIED else _float_norm(A)
-    value = _back(value, scale)
-    if not bool(torch.isfinite(value).all()):
-        raise ValueError(f"the norm of A overflows float64; the largest entry of A is {float(A.abs().max()):.3g}.")
-    return OperatorNorm(value, status)
+    units, scale = to_unit_size(A)
+    compute = {CERTIFIED: _enclosed_norm, FLOAT: _float_norm, ESTIMATE: _estimated_norm}[status]
+    return OperatorNorm(check_overflow("A", rounded_back(compute(units), scale), A), status)
 
 
 def largest_eigenvalue(S: Tensor, error: Tensor | None = None, *, status: str = CERTIFIED) -> Tensor:
@@ -106,11 +105,12 @@ def largest_eigenvalue(S: Tensor, error: Tensor | None = None, *, status: str = 
     Gershgorin's discs of VᵀSV with approximate eigenvectors V; γ/(1 − ε) if γ >= 0 but γ/(1 + ε) if γ < 0 (theory §7).
     """
     S = as_matrix("S", S)
+    _check.choice("status", status, (CERTIFIED, FLOAT))
     slack = torch.zeros(S.shape[:-2], dtype=torch.float64, device=S.device) if error is None else row_sum(error)
     if status == FLOAT:
         size = row_sum(S.abs())
         return torch.linalg.eigvalsh(S)[..., -1] + slack + 16 * S.shape[-1] * UNIT * size
-    S, scale = _to_unit_size(S)
+    S, scale = to_unit_size(S)
     n = S.shape[-1]
     V = torch.linalg.eigh(S)[1]
     eps = _orthogonality_defect(V)
@@ -120,7 +120,7 @@ def largest_eigenvalue(S: Tensor, error: Tensor | None = None, *, status: str = 
     radius = (M.abs() + spread).sum(-1) - diagonal.abs()
     disc = (diagonal + radius + 4 * gamma(n) * (diagonal.abs() + radius)).amax(-1)
     bound = torch.where(disc >= 0, disc / (1 - eps), disc / (1 + eps))
-    bound = _back(bound, scale) + slack
+    bound = rounded_back(bound, scale) + slack
     return bound + 8 * UNIT * (bound.abs() + slack)
 
 
@@ -141,18 +141,27 @@ def row_sum(A: Tensor) -> Tensor:
     return A.sum(-1).amax(-1) * (1 + 2 * gamma(A.shape[-1]))
 
 
-def _to_unit_size(A: Tensor) -> tuple[Tensor, Tensor]:
-    """A divided by a power of two (exactly, but for underflow) so that its entries are at most one; and that power."""
+def to_unit_size(A: Tensor) -> tuple[Tensor, Tensor]:
+    """A divided by a power of two (exactly, but for underflow) so that its entries are at most one
+    (two for entries from 2¹⁰²³ on, where the power would overflow); and that power."""
     largest = A.abs().amax((-2, -1))
-    scale = torch.where(largest > 0, torch.ldexp(torch.ones_like(largest), torch.frexp(largest)[1]), 0.0)
+    power = torch.ldexp(torch.ones_like(largest), torch.frexp(largest)[1].clamp(max=1023))
+    scale = torch.where(largest > 0, power, 0.0)
     return A / torch.where(scale > 0, scale, 1.0)[..., None, None], scale
 
 
-def _back(value: Tensor, scale: Tensor) -> Tensor:
-    """value·scale rounded up (below the normal range the product is not exact), 0 for scale 0."""
+def rounded_back(value: Tensor, scale: Tensor) -> Tensor:
+    """value·scale rounded up (below the normal range the product is not exact), 0 for scale 0 or value 0."""
     product = value * scale
     up = torch.nextafter(product, torch.full_like(product, torch.inf))
-    return torch.where(scale > 0, torch.where(product.abs() < 1e-290, up, product), 0.0)
+    return torch.where((scale > 0) & (value != 0), torch.where(product.abs() < 1e-290, up, product), 0.0)
+
+
+def check_overflow(name: str, value: Tensor, A: Tensor) -> Tensor:
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(f"the norm of {name} overflows float64; the largest entry of {name} is "
+                         f"{float(A.abs().max()):.3g}.")
+    return value
 
 
 def _orthogonality_defect(V: Tensor) -> Tensor:
@@ -168,6 +177,11 @@ def _orthogonality_defect(V: Tensor) -> Tensor:
 
 def _float_norm(A: Tensor) -> Tensor:
     return torch.linalg.matrix_norm(A, 2) * (1 + 8 * sum(A.shape[-2:]) * UNIT)
+
+
+def _estimated_norm(A: Tensor) -> Tensor:
+    flat = A.reshape(-1, *A.shape[-2:])
+    return power_iteration(lambda x: (flat @ x.unsqueeze(-1)).squeeze(-1), (A.shape[-1],), flat).reshape(A.shape[:-2])
 
 
 def _enclosed_norm(A: Tensor) -> Tensor:
