@@ -221,8 +221,9 @@ def _page(outcome: Outcome, figures: list[tuple[Path, str, str]]) -> str:
     body = [
         f'<h1>Stability theorems, checked</h1><p class="{kind}">Result: {word}.</p>',
         f"<p>{s.trials} random instances a statement, {s.ascent} steps of gradient ascent on the worst of each block, "
-        f"and three networks of {DEPTH} layers trained for {s.epochs} epochs on handwritten digits, with {s.images} test "
-        f"images each: clean, with Gaussian noise, and with one image added to all. Seed {s.seed}; diffincl {__version__}, torch "
+        f"and three networks of {DEPTH} layers trained for {s.epochs} epochs on handwritten digits, with {s.images} "
+        f"test images each: clean, with Gaussian noise, and with one image added to all. Seed {s.seed}; diffincl "
+        f"{__version__}, torch "
         f"{html.escape(torch.__version__)}.</p>",
         "<h2>Statements</h2>", _verdict_rows(outcome),
         "<p><small>A ratio of 1 means that the bound is attained. Violations are counted after the numerical error of "
