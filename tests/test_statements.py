@@ -1,12 +1,29 @@
 """The theorem checker: it must pass what holds, and above all be able to fail."""
 
 import dataclasses
+import json
+import math
+import re
 
 import pytest
 import torch
 
 import diffincl as di
-from diffincl.statements import STATEMENTS, Case, Sides, attack_points, examine, examine_control, network, pair
+from diffincl.statements import (
+    STATEMENTS,
+    Case,
+    Sides,
+    attack_points,
+    blocks_of,
+    check_block,
+    converged,
+    examine,
+    examine_control,
+    network,
+    pair,
+    read_witness,
+    replay,
+)
 
 
 def case_of(label, kind=0, networks=4, seed=0):
@@ -162,3 +179,61 @@ def test_the_false_growth_formula_is_refuted():
 def test_bad_arguments(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
         di.check(*arguments)
+
+
+def test_the_first_order_penalty_bound_with_the_largest_norm_of_F_is_refuted():
+    """λB_p with B_p = max‖F(t)‖_p is false for p < ∞: three coordinates are pressed and released one after the other,
+    each keeps a gap of λ ln 2 while the next is pressed by λ: 1.4 λ in ℓ2. The bound by coordinates holds."""
+    statement = STATEMENTS["C9"]
+    lam, d = 0.01, 3
+    b2 = torch.zeros(2 * d, 1, d, dtype=torch.float64)
+    for i in range(d):  # F_i = 1 presses coordinate i, F_i = −1 lets it go, ln 2 λ until it is back at 0
+        b2[2 * i, 0, i], b2[2 * i + 1, 0, i] = -1.0, 1.0
+    zero = torch.zeros(2 * d, 1, d, d, dtype=torch.float64)
+    curves = (di.PiecewiseConstant(w, 0.0, 6.0) for w in (zero, 0 * b2, zero, b2))
+    t = torch.linspace(0, 6, 6 * d + 1, dtype=torch.float64)
+    x0 = torch.zeros(1, 1, d, dtype=torch.float64)
+    case = Case("one after the other", di.Inclusion(di.ResNetField(*curves), di.Orthant()), t, x0, x0,
+                given={"lam": torch.tensor([lam], dtype=torch.float64)})
+    sides = statement.claim(case)(x0, x0, converged)
+    gap = float(sides["order 1, ℓ2"].observed.max())
+    assert gap == pytest.approx((1 + 2 * math.log(2) ** 2) ** 0.5 * lam, rel=1e-6)
+    assert gap > 1.2 * lam  # λ max‖F(t)‖₂, as ‖F(t)‖₂ = 1 throughout
+    assert examine(dataclasses.replace(statement, keep=None), case, ascent=0).violations == 0
+
+
+@pytest.mark.parametrize("label", ["C3", "C7", "C9", "C14", "D8", "L1"])
+def test_a_witness_is_built_again_from_json(label, tmp_path):
+    finding = examine(STATEMENTS[label], case_of(label, networks=2), ascent=2)
+    path = tmp_path / "witness.json"
+    path.write_text(json.dumps(dataclasses.asdict(finding.witness)))
+    again = replay(read_witness(path), STATEMENTS[label])
+    assert again.reproduced
+    assert again.ratio == pytest.approx(finding.worst_ratio, rel=1e-6)
+
+
+def test_the_instances_do_not_depend_on_how_blocks_are_shared_out():
+    blocks = blocks_of("D3", 3000, seed=5)
+    assert [b.index for b in blocks] == list(range(len(blocks)))
+    assert max(b.networks for b in blocks) <= 128
+    assert sum(b.networks * 8 for b in blocks) >= 3000
+    a, b = (check_block(blocks[2], ascent=2) for _ in range(2))
+    assert a.witness.case == b.witness.case
+    assert check_block(blocks[1], ascent=2).witness.case != a.witness.case
+
+
+def test_layers_and_limits_have_nearly_sharp_constants():
+    for label in ("L2", "L3"):
+        assert examine(STATEMENTS[label], case_of(label, kind=1, networks=8), ascent=10).worst_ratio > 0.5
+
+
+@pytest.mark.parametrize(("label", "message"), [
+    ("C2", "0 does not minimise g .* is 1 away"), ("C3", "g is not convex"),
+    ("C5", "A₂ is not ≥ 0: its least entry is -"), ("C7", "weights change in time, by up to"),
+    ("C8", "is .* J₀/λ > J₀/λ"), ("C9", "C moves"),
+    ("C10", "r = 4 > 1, the reach|r = 2 > 0.5, the reach"), ("C13", "> 0 for an i ≠ j in layer 0"), ("C15", "> η ="),
+    ("D6", "h‖A‖² = 1.99 > 1"), ("D7", "textbook form of Heun, the factor is that of ProxHeun"), ("D9", r"h\(2k"),
+    ("D10", "= 1.5 > 1 in layer 0"), ("L3", "are not those of the N")])
+def test_a_hypothesis_says_which_part_is_missed_and_by_how_much(label, message):
+    reason = STATEMENTS[label].outside(STATEMENTS[label].control(torch.Generator().manual_seed(0), 4))
+    assert re.search(message, reason), reason

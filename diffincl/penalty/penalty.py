@@ -66,8 +66,8 @@ class Penalty:
     -----
     (x − prox_{λg}(x))/λ is the gradient of the Moreau envelope of g, Lipschitz with constant 1/λ. For a fixed convex C
     ‖x_λ − x‖(t)² <= (λ/2)B²∫E_μ(s, t)²ds with B a bound of ‖F‖, and on the orthant and boxes the error is of order
-    one: ‖x_λ − x‖ <= λB(1 + ∫L E_μ). scipy's methods get the exact Jacobian, one block a sample, so F must act on each
-    sample alone; they run in float64, F in the dtype of x0.
+    one: ‖x_λ − x‖ <= λB(1 + ∫L E_μ) with B the norm of (max over t of |F_i|)_i. scipy's methods get the exact
+    Jacobian, one block a sample, so F must act on each sample alone; they run in float64, F in the dtype of x0.
 
     Examples
     --------

@@ -11,7 +11,7 @@ from torch.linalg import matrix_norm
 
 from ..bounds.discrete import product_of_factors
 from ..bounds.pieces import lead
-from ..schemes import ARS222, ForwardEuler, ImplicitEuler, ProxHeun, Scheme, SemiImplicitEuler, Trapezoid
+from ..schemes import ARS222, ForwardEuler, ImplicitEuler, ProxHeun, Scheme, Trapezoid
 from . import controls, draws, keeps
 from .case import Case, Look, Run, Sides, Statement
 from .draws import NETWORK
@@ -21,8 +21,9 @@ from .quantities import at_saves, exponents, norm, pieces, rates_of
 
 __all__ = ["STATEMENTS"]
 
+# SemiImplicitEuler has no factor.
 SCHEMES: dict[str, Scheme] = {type(s).__name__: s for s in (
-    ForwardEuler(), ProxHeun(), ARS222(), ImplicitEuler(), SemiImplicitEuler(), Trapezoid())}
+    ForwardEuler(), ProxHeun(), ARS222(), ImplicitEuler(), Trapezoid())}
 
 
 def factors_of(names: tuple[str, ...], case: Case) -> Look:
@@ -38,11 +39,16 @@ def factors_of(names: tuple[str, ...], case: Case) -> Look:
             scheme = controls.TEXTBOOK if run_by == controls.TEXTBOOK_NAME else SCHEMES[str(run_by or name)]
             x, y, error = pair(partial(network, scheme=scheme), case.flow, x0, y0, case.t)
             now = norm(x - y)
-            sides |= {f"{name}, {rate} rate": Sides(now[1:], lead(curves[name, rate], now[1:]) * now[0], error[1:])
+            sides |= {f"{name}, {rate} rate": Sides(now[1:], _grown(curves[name, rate], now), error[1:])
                       for rate in by_rate}
         return sides
 
     return look
+
+
+def _grown(factor: Tensor, distance: Tensor) -> Tensor:
+    """factor·(distance at the start), 0 where that is 0: a factor may be infinite."""
+    return torch.where(distance[0] > 0, lead(factor, distance[1:]) * distance[0], 0.0)
 
 
 def _curve(name: str, rate: str, p) -> Tensor:
