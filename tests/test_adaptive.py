@@ -6,6 +6,7 @@ import exact
 import pytest
 import torch
 from catalogue import SCHEMES
+from torch.autograd import forward_ad
 
 import diffincl as di
 
@@ -204,3 +205,12 @@ def test_a_penalty_that_fails_keeps_what_it_has():
 def test_bad_arguments(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call(lambda t, x: x)
+
+
+@pytest.mark.parametrize("scheme", [di.SwitchingDP5(), di.ARS222()], ids=lambda s: type(s).__name__)
+def test_forward_mode_is_refused_where_steps_are_searched(scheme):
+    flow = di.Inclusion(lambda t, x: 1 + x, di.Orthant())
+    with forward_ad.dual_level():
+        x0 = forward_ad.make_dual(torch.tensor([2.0], dtype=F64), torch.ones(1, dtype=F64))
+        with pytest.raises(ValueError, match="forward mode"):
+            di.solve(flow, x0, [0.0, 0.5], scheme=scheme, steps=di.Adaptive(1e-6, 1e-6))

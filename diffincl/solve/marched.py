@@ -28,10 +28,10 @@ def solve_marched(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme | Sw
                   steps: Fixed | Adaptive | None, gradient: str, progress: bool, kinks: Crossings
                   ) -> tuple[Solution, FieldShapeError | None]:
     """Solve with steps per sample; what has been computed, and the error of a field that returned something else."""
-    if not _check.concrete(x0):
+    if not _check.concrete(x0) or not _check.plain_autograd():
         raise ValueError(f"{type(scheme).__name__} with steps per sample reads the values of the states, which is not "
-                         f"possible inside torch.func transforms and torch.compile. Take Fixed steps of ProxHeun or "
-                         f"ARS222 there.")
+                         f"possible inside torch.func transforms, torch.compile and forward mode. Take Fixed steps of "
+                         f"ProxHeun or ARS222 there.")
     control = _control(flow, scheme, steps)
     _require_resolvable(control, x0)
     F, g = WatchedField(x0), WatchedProx(flow.g)
