@@ -184,6 +184,15 @@ def test_strided_circular_padding_is_exact_where_the_stride_divides():
     assert exact * (1 - 1e-13) <= float(norms.conv2d(K, 8, 2, padding_mode="circular").value) <= exact * (1 + 1e-10)
 
 
+def test_outputs_that_come_round_again_are_counted():
+    """A kernel of one tap reads pixels 0, 2, 1, 0, 2 of 3, and 0, 2, 0, 2 of 4."""
+    one = torch.ones(1, 1, 1)
+    for image, padding in ((3, 3), (4, 2)):
+        bound = float(norms.conv1d(one, image, 2, padding, padding_mode="circular").value)
+        assert truth(one, image, stride=2, padding=padding, padding_mode="circular") == pytest.approx(2**0.5)
+        assert 2**0.5 * (1 - 1e-13) <= bound <= 2**0.5 * (1 + 1e-12)
+
+
 def test_same_valid_and_uneven_padding():
     K = normal(3, 2, 4, 3)
     for name in ("same", "valid"):
