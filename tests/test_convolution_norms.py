@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mpmath import mp
 
 from diffincl import norms
-from diffincl.norms import convolution, geometry, roots
+from diffincl.norms import convolution, geometry, roots, symbol
 
 F64 = torch.float64
 CONV = {1: norms.conv1d, 2: norms.conv2d}
@@ -184,6 +184,15 @@ def test_strided_circular_padding_is_exact_where_the_stride_divides():
     assert exact * (1 - 1e-13) <= float(norms.conv2d(K, 8, 2, padding_mode="circular").value) <= exact * (1 + 1e-10)
 
 
+def test_outputs_that_come_round_again_are_counted():
+    """A kernel of one tap reads pixels 0, 2, 1, 0, 2 of 3, and 0, 2, 0, 2 of 4."""
+    one = torch.ones(1, 1, 1)
+    for image, padding in ((3, 3), (4, 2)):
+        bound = float(norms.conv1d(one, image, 2, padding, padding_mode="circular").value)
+        assert truth(one, image, stride=2, padding=padding, padding_mode="circular") == pytest.approx(2**0.5)
+        assert 2**0.5 * (1 - 1e-13) <= bound <= 2**0.5 * (1 + 1e-12)
+
+
 def test_same_valid_and_uneven_padding():
     K = normal(3, 2, 4, 3)
     for name in ("same", "valid"):
@@ -208,6 +217,37 @@ def test_uneven_padding_on_the_torus(torus):
         big = F.pad(torch.eye(2 * n, dtype=F64).reshape(-1, 2, n), (a, b))
         exact = float(torch.linalg.matrix_norm(F.conv1d(big, K, stride=s).flatten(1), 2))
         assert float(norms.conv1d(K, n, s, [(a, b)]).value) >= exact * (1 - 1e-13), seed
+
+
+def test_symbols_held_a_few_at_a_time_give_the_same(torus, monkeypatch):
+    K = normal(3, 2, 3, 3, seed=4)
+    for options in ({}, {"stride": 2}):
+        whole = norms.conv2d(K, 7, **options).value
+        monkeypatch.setattr(symbol, "ENTRIES", 60)
+        assert float(norms.conv2d(K, 7, **options).value) == pytest.approx(float(whole), rel=1e-13)
+        monkeypatch.undo()
+        monkeypatch.setattr(convolution, "SMALL", 0)
+
+
+def exact_symbol(K, n, f):
+    """Σ_j K_j e^{2πifj/n} to 40 digits."""
+    return sum(mp.mpf(v) * mp.expjpi(mp.mpf(2 * f * j) / n) for j, v in enumerate(K.tolist()))
+
+
+def test_certified_is_above_the_exact_norm_and_symbols_keep_their_error_bound():
+    """Circular, one channel, alternating signs that nearly cancel: the norm is the largest |symbol|."""
+    with mp.workdps(40):
+        for seed in range(60):
+            K = 1 + 1e-3 * normal(5, seed=seed) if seed % 2 else normal(5, seed=seed)
+            exact = max(abs(exact_symbol(K, 7, f)) for f in range(7))
+            value = mp.mpf(float(norms.conv1d(K[None, None], 7, 1, 2, padding_mode="circular").value))
+            assert exact <= value <= exact * (1 + mp.mpf(10) ** -12)
+            axis = geometry.Axis(7, 1, tuple((j, 0) for j in range(5)))
+            real, imag = symbol.symbols(K[None, None, None], *symbol.tables([axis]))
+            error = float(symbol.symbol_error(K[None, None, None]))
+            for f in range(4):
+                computed = mp.mpc(float(real[0, f, 0, 0]), float(imag[0, f, 0, 0]))
+                assert abs(computed - exact_symbol(K, 7, f)) <= error <= 1e-14 * float(K.abs().sum())
 
 
 def test_batches_are_loops(path):
