@@ -33,7 +33,7 @@ def solve_marched(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme | Sw
                          f"possible inside torch.func transforms, torch.compile and forward mode. Take Fixed steps of "
                          f"ProxHeun or ARS222 there.")
     control = _control(flow, scheme, steps)
-    _require_resolvable(control, x0)
+    _require_resolvable(control, x0, layout)
     F, g = WatchedField(x0), WatchedProx(flow.g)
     march = March(flow, _binder(flow, scheme, F, g), F, _intervals(flow, layout, steps), _saves(layout), x0, control,
                   dense=isinstance(scheme, SwitchingDP5 | ExactFlow), kinks=kinks)
@@ -104,8 +104,13 @@ def _polyhedral(g: ProxFunction) -> bool:
     return isinstance(g, ConvexSet) and g.polyhedral
 
 
-def _require_resolvable(control: Adaptive | None, x0: Tensor) -> None:
-    unit = torch.finfo(x0.dtype).eps
+def _require_resolvable(control: Adaptive | None, x0: Tensor, layout: Plan) -> None:
+    unit, first, last = torch.finfo(x0.dtype).eps, layout.t[0], layout.t[-1]
+    if control is not None and unit * max(abs(first), abs(last)) > max(control.rtol, 4 * unit) * (last - first):
+        raise ValueError(f"t = [{first:g}, …, {last:g}] is too far from 0 for times in "
+                         f"{str(x0.dtype).removeprefix('torch.')}, the dtype of x0 and of the times that F gets: they "
+                         f"are rounded by {unit * max(abs(first), abs(last)) / 2:.1g}, more than rtol = "
+                         f"{control.rtol:g} of its length. Let t begin at 0, or solve in float64: x0.double().")
     if control is not None and max(control.rtol, control.atol) < 4 * unit:
         raise ValueError(f"rtol = {control.rtol:g} and atol = {control.atol:g} are below the rounding of x0 in "
                          f"{str(x0.dtype).removeprefix('torch.')}; one of them must be at least {4 * unit:.1e}. Raise "
@@ -121,7 +126,7 @@ def _binder(flow: Inclusion, scheme: Scheme | SwitchingDP5 | ExactFlow, F: Watch
         if isinstance(scheme, SwitchingDP5 | ExactFlow):
             return scheme.on(flow, a, b, F, x)
         assert isinstance(scheme, ProxHeun | ARS222)
-        return EmbeddedStepper(scheme, F, g, flow.g.moving or not _polyhedral(flow.g))
+        return EmbeddedStepper(scheme, F, g, _polyhedral(flow.g))
 
     return bind
 
