@@ -7,7 +7,14 @@ reads an inclusion; a comparison reads a bound and solutions; a statement is a t
 from . import activations, bounds, nn, norms, rates
 from .bounds import compare
 from .curves import PiecewiseConstant, PiecewiseLinear
-from .fields import ResNetDField, ResNetField, ResNetSField
+from .fields import (
+    ConvResNetDField,
+    ConvResNetField,
+    ConvResNetSField,
+    ResNetDField,
+    ResNetField,
+    ResNetSField,
+)
 from .functions import (
     L1,
     L2,
@@ -49,6 +56,9 @@ __all__ = [
     "Affine",
     "Ball",
     "Box",
+    "ConvResNetDField",
+    "ConvResNetField",
+    "ConvResNetSField",
     "ConvexSet",
     "CustomProx",
     "ElasticNet",

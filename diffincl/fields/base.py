@@ -21,12 +21,14 @@ class Field(nn.Module):
        in t from inside the step;
     3. ``field.knots`` are the times at which F may jump, ``field.knot_length`` the shortest distance between them and
        ``field.domain`` the interval on which F is defined;
-    4. ``field.validate(x0)`` raises where ``x0`` does not fit.
+    4. ``field.validate(x0)`` raises where ``x0`` does not fit;
+    5. ``field.state_dims`` is the number of last dimensions that make up one state: 1, of images 3.
     """
 
     knots: tuple[float, ...] = ()
     knot_length: float = math.inf
     domain: tuple[float, float] = (-math.inf, math.inf)
+    state_dims: int = 1
 
     def on(self, a: float, b: float) -> FieldFunction:
         """F restricted to the step [a, b]."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import _check
 from ..inclusion import Inclusion
 from ..penalty import Penalty
-from ..schemes import ForwardEuler, Scheme
+from ..schemes import ForwardEuler, Implicit, Scheme
 from ..solution import Solution, SolveError
 from ..steps import Adaptive, Fixed, plan
 from ..switching import ExactFlow, SwitchingDP5
@@ -85,6 +85,10 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     if isinstance(scheme, type) or not (marches or isinstance(scheme, Penalty) or callable(getattr(scheme, "step", 0))):
         raise TypeError(f"scheme must be an instance such as ForwardEuler(); got {scheme!r}.")
     _check.choice("gradient", gradient, ("backprop", "checkpoint"))
+    if flow.field.state_dims > 1 and (marches or isinstance(scheme, Implicit | Penalty) or isinstance(steps, Adaptive)):
+        raise ValueError(f"{type(flow.field).__name__} has images as states, which take the same explicit steps "
+                         f"together; got scheme = {scheme} and steps = {steps}. Use ForwardEuler(), ProxHeun() or "
+                         f"ARS222() with fixed steps.")
     layout = plan(flow.field, t, steps)
     flow.validate(x0, layout.t[0])
     kinks = Crossings(flow.g, x0, layout.t[0])
