@@ -1,41 +1,109 @@
-"""A small dense classifier around an inclusion: linear lift, N layers, linear head."""
+"""Classifiers around an inclusion: lift, stages of layers, head."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Sequence
+from typing import Self
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
 
-from .. import _check
-from ..curves import PiecewiseConstant
-from ..fields import ResNetDField, ResNetField, ResNetSField
-from ..functions import Orthant
-from ..norms import dense
-from .layer import InclusionLayer
+from .. import _check, norms
+from ..bounds import fold_batch_norm
+from ..norms import OperatorNorm
+from .stage import VARIANTS, Stage
 
-__all__ = ["VARIANTS", "DenseResNet"]
-
-VARIANTS = ("resnet", "d", "s")
+__all__ = ["VARIANTS", "DenseResNet", "Halve", "ImageResNet", "Network"]
 
 
-class DenseResNet(nn.Module):
+class Network(nn.Module):
+    """What the networks share: stages of layers whose weights are curves in time."""
+
+    variant: str
+    head: nn.Linear
+
+    @property
+    def stages(self) -> list[Stage]:
+        """All stages, in order."""
+        return [module for module in self.modules() if isinstance(module, Stage)]
+
+    @property
+    def depth(self) -> int:
+        """Layers of a stage."""
+        return self.stages[0].depth
+
+    def constrain_(self) -> None:
+        """Project the weights back onto the structure, after each optimiser step: see ``Stage.constrain_``."""
+        for stage in self.stages:
+            stage.constrain_()
+
+    def certify_(self, status: str = "float") -> float:
+        """Put the norms of ResNet-S under the limit, from above, as at the end of an epoch; the largest h‖A‖² found."""
+        return max(stage.certify_(status) for stage in self.stages)
+
+    def at_depth(self, n: int) -> Self:
+        """This network with n layers a stage, its weights shared: the same curves in time, stepped through more finely.
+
+        Raises
+        ------
+        ValueError
+            If n is no multiple of the number of pieces of the curves.
+        """
+        return self._with(lambda stage: stage.at_depth(n))
+
+    def refine(self, factor: int = 2) -> Self:
+        """A copy with ``factor`` times the layers and pieces of weights, the same curves in time: to train on."""
+        return copy.deepcopy(self)._with(lambda stage: stage.refine(factor))
+
+    def _with(self, change: Callable[[Stage], Stage]) -> Self:
+        """This network with other stages, everything else shared."""
+        other = copy.copy(self)
+        other._modules = {
+            name: change(part) if isinstance(part, Stage) else
+            nn.ModuleList(change(p) if isinstance(p, Stage) else p for p in part)
+            if isinstance(part, nn.ModuleList) else part for name, part in self._modules.items()}
+        return other
+
+    def cost(self) -> Tensor:
+        """∫(‖A1‖² + ‖A2‖²)dt over all stages (theory C8)."""
+        return torch.stack([stage.cost() for stage in self.stages]).sum()
+
+    def roughness(self) -> Tensor:
+        """∫‖θ'‖²dt over all stages."""
+        return torch.stack([stage.roughness() for stage in self.stages]).sum()
+
+    def sensitivity(self, status: str = "float") -> OperatorNorm:
+        """Lipschitz factor in ℓ2 from the input to the argument of the head, from above."""
+        raise NotImplementedError
+
+
+class DenseResNet(Network):
     """x0 = ReLU(lift(input)); ``depth`` layers of −x' ∈ N_C + A2 σ(A1 x + b1) − b2 on the orthant; a linear head.
 
     Parameters
     ----------
     features, classes : int
-    variant : "resnet", "d" (A2 >= 0) or "s" (A2 = A1ᵀ, h‖A‖² <= 2)
+    variant : "resnet", "d" (A2 >= 0) or "s" (A2 = A1ᵀ, h‖A‖² under ``limit``)
     width : int
         Dimension of the state and of the hidden layer.
     depth : int
         Number of layers.
     horizon : float
         T; a layer is a step of length h = T/depth.
+    curves : "constant" or "linear"
+    limit : float
+        Of h‖A‖² in "s"; see ``Stage``.
+    isometric : bool
+        An orthogonal lift and rows of length 1 in the head: certified radii of use. Train at a low temperature.
     generator : torch.Generator, optional
         Of the initial weights.
 
     Notes
     -----
-    The structure is kept by projection: ``constrain_()`` after each optimiser step.
+    The structure is kept by projection: ``constrain_()`` after each optimiser step, ``certify_()`` each epoch.
 
     Examples
     --------
@@ -43,38 +111,28 @@ class DenseResNet(nn.Module):
     >>> net = DenseResNet(64, 10, variant="s", generator=torch.Generator().manual_seed(0))
     >>> net(torch.zeros(5, 64)).shape
     torch.Size([5, 10])
+    >>> net.at_depth(40).layers.h, round(float(net.layers.factor().value), 6)
+    (0.025, 1.0)
     """
 
     def __init__(self, features: int, classes: int, *, variant: str = "resnet", width: int = 32, depth: int = 10,
-                 horizon: float = 1.0, generator: torch.Generator | None = None):
+                 horizon: float = 1.0, curves: str = "constant", limit: float = 1.0, isometric: bool = False,
+                 generator: torch.Generator | None = None):
         super().__init__()
-        _check.choice("variant", variant, VARIANTS)
         features, classes = _check.count("features", features), _check.count("classes", classes)
-        width, depth = _check.count("width", width), _check.count("depth", depth)
-        self.variant, self.h = variant, _check.number("horizon", horizon, above=0.0) / depth
-
-        def weight(*shape: int, size: float) -> nn.Parameter:
-            return nn.Parameter(size * torch.randn(*shape, generator=generator))
-
+        self.variant, width = _check.choice("variant", variant, VARIANTS), _check.count("width", width)
         self.lift, self.head = nn.Linear(features, width), nn.Linear(width, classes)
-        with torch.no_grad():
-            for layer in (self.lift, self.head):
-                layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / layer.in_features**0.5)
-                layer.bias.zero_()
+        _start(self.lift, generator)
+        _start(self.head, generator)
+        if isometric:
+            parametrizations.orthogonal(self.lift)
+            parametrize.register_parametrization(self.head, "weight", UnitRows())
+        self.layers = Stage(variant, width, depth, horizon=horizon, curves=curves, limit=limit, generator=generator)
 
-        def curve(*shape: int, size: float = width**-0.5, nonnegative: bool = False) -> PiecewiseConstant:
-            values = weight(depth, *shape, size=size)
-            return PiecewiseConstant(nn.Parameter(values.detach().abs()) if nonnegative else values, 0.0, horizon)
-
-        b1, b2 = curve(width, size=0.0), curve(width, size=0.0)
-        A1 = curve(width, width)
-        if variant == "s":
-            field = ResNetSField(A1, b1, b2)
-        elif variant == "d":
-            field = ResNetDField(A1, b1, curve(width, width, nonnegative=True), b2)
-        else:
-            field = ResNetField(A1, b1, curve(width, width), b2)
-        self.layers = InclusionLayer(field, Orthant(), torch.linspace(0, horizon, depth + 1, dtype=torch.float64))
+    @property
+    def h(self) -> float:
+        """Length of a layer."""
+        return self.layers.h
 
     def features(self, x: Tensor) -> Tensor:
         """The initial state x0 = ReLU(lift(x)), (*batch, width)."""
@@ -84,13 +142,148 @@ class DenseResNet(nn.Module):
         """Logits, (*batch, classes)."""
         return self.head(self.layers(self.features(x)))
 
-    @torch.no_grad()
-    def constrain_(self) -> None:
-        """Project the weights back onto the structure: A2 >= 0 (D), h‖A_k‖² <= 2 with a thousandth to spare (S)."""
-        field = self.layers.field
-        if isinstance(field, ResNetDField):
-            field.A2.values.clamp_(min=0)
-        if isinstance(field, ResNetSField):
-            A = field.A.values
-            limit = (2 * 0.999 / self.h) ** 0.5
-            A.mul_((limit / dense(A, status="float").value).clamp(max=1.0).to(A)[:, None, None])
+    def sensitivity(self, status: str = "float") -> OperatorNorm:
+        """‖lift‖ times the factor of the layers."""
+        return _product(status, norms.dense(self.lift.weight.detach(), status=status), self.layers.factor(status))
+
+
+class ImageResNet(Network):
+    """The CIFAR family: 3×3 opening, stages of residual layers on the orthant, pooling between them, mean, linear head.
+
+    Parameters
+    ----------
+    variant : "resnet", "d" or "s"
+    depth : int
+        Layers of each stage.
+    widths : sequence of int
+        Channels of the stages.
+    classes, channels : int
+        Of the output and of the images.
+    image : sequence of int
+        (H, W), or (L,) for signals.
+    kernel, horizon, curves, limit, padding_mode, generator
+        See ``Stage``.
+
+    Notes
+    -----
+    Batch normalisation stands before the first ReLU and before the head, where it is affine at evaluation; the layers
+    are free of it. Between stages the image is halved (2×2 means) and channels of zeros are added.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun, "Deep residual learning for image recognition", 2016, §4.2; theory §3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = ImageResNet("s", depth=2, widths=(4, 8), channels=1, image=(8, 8)).eval()
+    >>> net(torch.zeros(5, 1, 8, 8)).shape, net.at_depth(4)(torch.zeros(5, 1, 8, 8)).shape
+    (torch.Size([5, 10]), torch.Size([5, 10]))
+    """
+
+    def __init__(self, variant: str = "resnet", depth: int = 3, *, widths: Sequence[int] = (16, 32, 64),
+                 classes: int = 10, channels: int = 3, image: Sequence[int] = (32, 32), kernel: int = 3,
+                 horizon: float = 1.0, curves: str = "constant", limit: float = 1.0, padding_mode: str = "zeros",
+                 generator: torch.Generator | None = None):
+        super().__init__()
+        self.variant = _check.choice("variant", variant, VARIANTS)
+        widths = [_check.count(f"widths[{k}]", width) for k, width in enumerate(widths)]
+        size = [_check.count(f"image[{k}]", n) for k, n in enumerate(image)]
+        if len(size) not in (1, 2) or not widths or min(size) < 2 ** (len(widths) - 1):
+            raise ValueError(f"image must be (L,) or (H, W) with at least {2 ** max(len(widths) - 1, 0)} pixels a side "
+                             f"for {len(widths)} stages; got {tuple(size)} and widths {tuple(widths)}.")
+        self.channels, self.image = _check.count("channels", channels), tuple(size)
+        conv, norm = (nn.Conv1d, nn.BatchNorm1d) if len(size) == 1 else (nn.Conv2d, nn.BatchNorm2d)
+        self.stem = conv(self.channels, widths[0], kernel, padding=kernel // 2, padding_mode=padding_mode, bias=False)
+        self.open = norm(widths[0])
+        body: list[nn.Module] = []
+        for k, width in enumerate(widths):
+            if k:
+                body.append(Halve(widths[k - 1], width))
+                size = [n // 2 for n in size]
+            body.append(Stage(variant, width, depth, image=size, kernel=kernel, horizon=horizon, curves=curves,
+                              limit=limit, padding_mode=padding_mode, generator=generator))
+        self.body, self.pixels = nn.ModuleList(body), size
+        self.close, self.head = nn.BatchNorm1d(widths[-1]), nn.Linear(widths[-1], classes)
+        _start(self.stem, generator)
+        _start(self.head, generator)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The initial state, (n, widths[0], *image)."""
+        if tuple(x.shape[1:]) != (self.channels, *self.image):
+            raise ValueError(f"images must have shape (n, {', '.join(map(str, (self.channels, *self.image)))}), that "
+                             f"of this network; got {_check.describe(x)}.")
+        return torch.relu(self.open(self.stem(x)))
+
+    def states(self, x: Tensor) -> Tensor:
+        """The argument of the head's batch normalisation: means over the pixels of the last state, (n, widths[-1])."""
+        x = self.features(x)
+        for part in self.body:
+            x = part(x)
+        return x.flatten(2).mean(-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, (n, classes)."""
+        return self.head(self.close(self.states(x)))
+
+    def sensitivity(self, status: str = "float") -> OperatorNorm:
+        """The product of the factors of all parts, of the network in evaluation mode."""
+        stem, _ = fold_batch_norm(self.stem.weight.detach(), None, self.open)
+        half = [k // 2 for k in stem.shape[2:]]
+        mode = {"padding": half, "padding_mode": self.stem.padding_mode, "status": status}
+        first = norms.conv2d(stem, self.image, **mode) if len(half) == 2 else norms.conv1d(
+            stem, self.image[0], **{**mode, "padding": half[0]})
+        pixels = torch.tensor(self.pixels).prod().double()
+        scale = (self.close.weight / (self.close.running_var + self.close.eps).sqrt()).detach().double().abs().max()
+        parts = [part.factor(status) for part in self.body]
+        return _product(status, first, *parts, OperatorNorm(scale / pixels.sqrt(), status))
+
+
+class Halve(nn.Module):
+    """Means over 2×2 pixels (2 in signals), and channels of zeros in addition.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Halve(1, 2)(torch.tensor([[[[1.0, 3.0], [0.0, 0.0]]]])).flatten()
+    tensor([1., 0.])
+    """
+
+    def __init__(self, channels: int, wider: int):
+        super().__init__()
+        if wider < channels:
+            raise ValueError(f"widths must not fall from stage to stage; got {channels} and then {wider}.")
+        self.channels, self.wider = channels, wider
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.avg_pool1d(x, 2) if x.ndim == 3 else F.avg_pool2d(x, 2)
+        return F.pad(x, (0, 0) * (x.ndim - 2) + (0, self.wider - self.channels))
+
+    def factor(self, status: str = "float") -> OperatorNorm:
+        """At most 2^(−½) for one axis and ½ for two: the larger, for both."""
+        return OperatorNorm(torch.tensor(0.5**0.5, dtype=torch.float64) * (1 + 1e-15), status)
+
+
+class UnitRows(nn.Module):
+    """Rows of length 1."""
+
+    def forward(self, W: Tensor) -> Tensor:
+        return F.normalize(W, dim=1)
+
+    def right_inverse(self, W: Tensor) -> Tensor:
+        return W
+
+
+def _start(layer: nn.Module, generator: torch.Generator | None) -> None:
+    """Normal weights of variance 1/fan in, no bias."""
+    with torch.no_grad():
+        fan = layer.weight[0].numel()
+        layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / fan**0.5)
+        if layer.bias is not None:
+            layer.bias.zero_()
+
+
+def _product(status: str, *parts: OperatorNorm) -> OperatorNorm:
+    """The product of norms, rounded up."""
+    value = torch.stack([part.value.double().reshape(()) for part in parts]).prod()
+    return OperatorNorm(value * (1 + 4 * len(parts) * norms.UNIT), status)

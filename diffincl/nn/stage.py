@@ -1,0 +1,230 @@
+"""Layers of one resolution: weights as curves in time, kept to the structure of their variant."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.linalg import vector_norm
+
+from .. import _check, bounds, norms
+from ..curves import Curve, PiecewiseConstant, PiecewiseLinear
+from ..fields import (
+    ConvResNetDField,
+    ConvResNetField,
+    ConvResNetSField,
+    ResNetDField,
+    ResNetField,
+    ResNetSField,
+)
+from ..fields.layered import Nonnegative, Symmetric
+from ..functions import Orthant
+from .layer import InclusionLayer
+
+__all__ = ["CURVES", "VARIANTS", "Stage"]
+
+VARIANTS = ("resnet", "d", "s")
+CURVES = {"constant": PiecewiseConstant, "linear": PiecewiseLinear}
+FIELDS = {False: {"resnet": ResNetField, "d": ResNetDField, "s": ResNetSField},
+          True: {"resnet": ConvResNetField, "d": ConvResNetDField, "s": ConvResNetSField}}
+MARGIN = 0.98  # of the limit that a norm from below is held to while training
+TURNS = 2  # power iterations after each optimiser step
+
+
+class Stage(InclusionLayer):
+    """``depth`` residual layers x⁺ = ReLU(x − h(A2 σ(A1 x + b1) − b2)), h = horizon/depth, weights curves in time.
+
+    Parameters
+    ----------
+    variant : "resnet", "d" (A2 >= 0) or "s" (A2 = A1ᵀ)
+    width : int
+        Features of the state, or channels.
+    depth : int
+        Number of layers.
+    image : sequence of int
+        Size (L,) or (H, W) of the images; empty for dense layers.
+    hidden : int, optional
+        Features between A1 and A2; as ``width`` by default.
+    kernel : int, odd
+        Side of the kernels, if there is an image.
+    horizon : float
+        T.
+    curves : "constant" or "linear"
+        Weights constant on each of ``depth`` pieces, or linear between depth + 1 equal nodes.
+    limit : float, at most 2
+        What h‖A‖² is kept under in "s": nonexpansive up to 2, and up to 1 insensitive to the depth.
+    padding_mode : "zeros" or "circular"
+    generator : torch.Generator, optional
+        Of the initial weights: A1 and A2 normal of variance 2/fan in, A2 divided by T, nonnegative in "d"; biases 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> stage = Stage("s", 3, depth=4, generator=torch.Generator().manual_seed(0))
+    >>> stage(torch.ones(2, 3)).shape, stage.at_depth(8).h
+    (torch.Size([2, 3]), 0.125)
+    """
+
+    def __init__(self, variant: str, width: int, depth: int, *, image: Sequence[int] = (), hidden: int | None = None,
+                 kernel: int = 3, horizon: float = 1.0, curves: str = "constant", limit: float = 1.0,
+                 padding_mode: str = "zeros", generator: torch.Generator | None = None):
+        _check.choice("variant", variant, VARIANTS)
+        depth, limit = _check.count("depth", depth), _check.number("limit", limit, above=0.0)
+        if limit > 2:
+            raise ValueError(f"limit must be at most 2, beyond which a layer of ResNet-S can expand; got {limit:g}.")
+        horizon = _check.number("horizon", horizon, above=0.0)
+        _check.choice("curves", curves, tuple(CURVES))
+        taps = (kernel,) * len(image)
+        hidden = width if hidden is None else _check.count("hidden", hidden)
+
+        def curve(*shape: int, size: float = 0.0, nonnegative: bool = False) -> Curve:
+            values = size * torch.randn(*([1] if curves == "linear" else [depth]), *shape, generator=generator)
+            if curves == "linear":
+                values = values.repeat(depth + 1, *[1] * len(shape))
+            return CURVES[curves](nn.Parameter(values.abs() if nonnegative else values), 0.0, horizon)
+
+        A1 = curve(hidden, width, *taps, size=math.sqrt(2 / (width * math.prod(taps))))
+        weights = {"A1": A1, "b1": curve(hidden)}
+        if variant != "s":
+            size = math.sqrt(2 / (hidden * math.prod(taps))) / horizon
+            weights["A2"] = curve(width, hidden, *taps, size=size, nonnegative=variant == "d")
+        more = {"padding_mode": padding_mode} if image else {}
+        field = FIELDS[bool(image)][variant](*weights.values(), curve(width), **more)
+        super().__init__(field, Orthant(), torch.linspace(0, horizon, depth + 1, dtype=torch.float64))
+        self.variant, self.limit, self.image = variant, limit, tuple(image)
+        if isinstance(field, Symmetric):
+            self.register_buffer("directions", torch.randn(len(field.A.values), width, *image, generator=generator))
+            self.cap_(turns=20)
+
+    @property
+    def depth(self) -> int:
+        """Number N of layers."""
+        return len(self.times) - 1
+
+    @property
+    def h(self) -> float:
+        """Length of a layer, T/N."""
+        return self.times[-1] / self.depth
+
+    def at_depth(self, n: int) -> Stage:
+        """The same curves, shared, with n layers; n is a multiple of the number of their pieces.
+
+        Raises
+        ------
+        ValueError
+            If a layer would lie across a knot of the weights.
+        """
+        n, pieces = _check.count("n", n), len(self.field.knots) - 1
+        if n % pieces:
+            raise ValueError(f"n must be a multiple of {pieces}, the number of pieces of the weights; got {n}. Take "
+                             f"{pieces * max(1, round(n / pieces))}.")
+        other = copy.copy(self)
+        other.t = torch.linspace(0, self.times[-1], n + 1, dtype=torch.float64)
+        other.times = other.t.tolist()
+        return other
+
+    def refine(self, factor: int = 2) -> Stage:
+        """``factor`` times as many layers and pieces, the same functions of time: a copy to train on."""
+        fine = copy.deepcopy(self)
+        finer = (type(curve)(nn.Parameter(curve.refine(factor).values.detach()), curve.t0, curve.t1)
+                 for curve in self.curves.values())
+        fine.field = type(self.field)(*finer, **self.padding)
+        if isinstance(fine.field, Symmetric):
+            nodes = torch.linspace(0, len(self.directions) - 1, len(fine.field.A.values)).round().long()
+            fine.directions = self.directions[nodes]
+        return fine.at_depth(factor * self.depth)
+
+    @property
+    def padding(self) -> dict[str, str]:
+        """How the field was told to pad, if it convolves."""
+        return {"padding_mode": self.field.padding_mode} if self.image else {}
+
+    @property
+    def curves(self) -> dict[str, Curve]:
+        """The weights by name."""
+        return {name: curve for name, curve in self.field.named_children() if isinstance(curve, Curve)}
+
+    @torch.no_grad()
+    def constrain_(self) -> None:
+        """After an optimiser step: A2 >= 0 in "d"; in "s" h‖A‖² under the limit, by power iteration from below with a
+        margin. ``certify_`` settles what that leaves open."""
+        if isinstance(self.field, Nonnegative):
+            self.field.A2.values.clamp_(min=0)
+        if isinstance(self.field, Symmetric):
+            self.cap_(TURNS)
+
+    @torch.no_grad()
+    def cap_(self, turns: int) -> None:
+        """Shorten the A of "s" whose norm, from below, is over the margin."""
+        A, v = self.field.A.values, self.directions
+        apply = torch.func.vmap(lambda v, A: self.field.affine(v, A, None))
+        back = torch.func.vmap(lambda w, A: self.field.affine(w, self.field.adjoint(A), None))
+        for _ in range(turns):
+            v = back(apply(v, A), A)
+            v = v / vector_norm(v.flatten(1), dim=1).clamp_min(1e-30).reshape(-1, *[1] * (v.ndim - 1))
+        self.directions.copy_(v)
+        size = vector_norm(apply(v, A).flatten(1), dim=1)
+        self._shorten_(size, MARGIN)
+
+    @torch.no_grad()
+    def certify_(self, status: str = "float") -> float:
+        """Shorten the A of "s" whose norm, from above, is over the limit; the largest h‖A‖² before."""
+        if not isinstance(self.field, Symmetric):
+            return 0.0
+        size = self.norm_of(self.field.A.values, status).value
+        before = float((self.h * size**2).max())
+        self._shorten_(size, 1 - 1e-6)
+        return before
+
+    def _shorten_(self, size: Tensor, share: float) -> None:
+        most = math.sqrt(share * self.limit / self.h)
+        A = self.field.A.values
+        A.mul_((most / size.clamp_min(1e-30)).clamp(max=1.0).to(A).reshape(-1, *[1] * (A.ndim - 1)))
+
+    def norm_of(self, A: Tensor, status: str = "float") -> norms.OperatorNorm:
+        """Norms of matrices or kernels (nodes, ...) on images of this stage, from above."""
+        if not self.image:
+            return norms.dense(A, status=status)
+        mode = self.field.padding_mode
+        half = [k // 2 for k in A.shape[-len(self.image):]]
+        if len(self.image) == 1:
+            return norms.conv1d(A, self.image[0], padding=half[0], padding_mode=mode, status=status)
+        return norms.conv2d(A, self.image, padding=half, padding_mode=mode, status=status)
+
+    @torch.no_grad()
+    def factor(self, status: str = "float") -> norms.OperatorNorm:
+        """Lipschitz factor of the stage in ℓ2, from above: D3 for "s", else the best product of R8 and its relatives
+        for dense layers, that of 1 + h‖A1‖‖A2‖ for convolutions."""
+        if isinstance(self.field, Symmetric):
+            size = self.norm_of(self.field.A.values, status).value.max()
+            layer = (self.h * size**2 * (1 + 8 * norms.UNIT) - 1).clamp_min(1.0)
+            return norms.OperatorNorm(layer**self.depth * (1 + self.depth * norms.UNIT), status)
+        if not self.image:
+            bound = bounds.discrete_sensitivity(self.flow, self.t, rate="best")
+            return norms.OperatorNorm(bound.curve[-1], bound.status)
+        A1, A2 = (self.norm_of(curve.values, status).value for name, curve in self.curves.items() if name[0] == "A")
+        nodes = A1 * A2 if len(A1) == len(self.field.knots) - 1 else torch.maximum(A1[:-1], A1[1:]) * torch.maximum(
+            A2[:-1], A2[1:])
+        layers = (1 + self.h * nodes).log().repeat_interleave(self.depth // len(nodes)).sum()
+        return norms.OperatorNorm(layers.exp() * (1 + 1e-12), status)
+
+    def cost(self) -> Tensor:
+        """∫(‖A1‖² + ‖A2‖²)dt in the Frobenius norm of matrices or kernels (theory C8)."""
+        total = sum(_squared(curve) for name, curve in self.curves.items() if name.startswith("A"))
+        return 2 * total if isinstance(self.field, Symmetric) else total
+
+    def roughness(self) -> Tensor:
+        """∫‖θ'‖²dt of all weights as if they were linear between nodes (of pieces, between their middles)."""
+        return sum((curve.values.diff(dim=0)**2).sum() / curve.length for curve in self.curves.values())
+
+
+def _squared(curve: Curve) -> Tensor:
+    """∫‖A(t)‖²dt."""
+    A = curve.values.flatten(1)
+    if isinstance(curve, PiecewiseConstant):
+        return curve.length * (A * A).sum()
+    a, b = A[:-1], A[1:]
+    return curve.length / 3 * (a * a + a * b + b * b).sum()
