@@ -27,6 +27,8 @@ class InclusionLayer(nn.Module):
         Ends of the N layers.
     scheme : Scheme, optional
         ``ForwardEuler()`` by default: N residual layers.
+    gradient : "backprop" or "checkpoint"
+        See ``solve``; it may be set later, too.
 
     Notes
     -----
@@ -41,8 +43,9 @@ class InclusionLayer(nn.Module):
     """
 
     def __init__(self, field: Field | FieldFunction, g: ProxFunction, t: Tensor | list[float],
-                 scheme: Scheme | None = None):
+                 scheme: Scheme | None = None, *, gradient: str = "backprop"):
         super().__init__()
+        self.gradient = gradient
         # In the dtype it came in, which says how near a knot of the weights a time must be to count as that knot.
         self.t = t.detach().cpu() if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
         self.field, self.g = as_field(field), g
@@ -57,4 +60,4 @@ class InclusionLayer(nn.Module):
 
     def forward(self, x0: Tensor) -> Tensor:
         """State at the last time, shape of ``x0`` (*batch, d), which must lie in the domain of g."""
-        return solve(self.flow, x0, self.times, scheme=self.scheme).x[-1]
+        return solve(self.flow, x0, self.times, scheme=self.scheme, gradient=self.gradient).x[-1]

@@ -75,8 +75,8 @@ class Network(nn.Module):
         """∫‖θ'‖²dt over all stages."""
         return torch.stack([stage.roughness() for stage in self.stages]).sum()
 
-    def sensitivity(self, status: str = "float") -> OperatorNorm:
-        """Lipschitz factor in ℓ2 from the input to the argument of the head, from above."""
+    def sensitivity(self, status: str = "float", rate: str = "best") -> OperatorNorm:
+        """Lipschitz factor in ℓ2 from the input to the argument of the head, from above; see ``Stage.factor``."""
         raise NotImplementedError
 
 
@@ -142,9 +142,9 @@ class DenseResNet(Network):
         """Logits, (*batch, classes)."""
         return self.head(self.layers(self.features(x)))
 
-    def sensitivity(self, status: str = "float") -> OperatorNorm:
+    def sensitivity(self, status: str = "float", rate: str = "best") -> OperatorNorm:
         """‖lift‖ times the factor of the layers."""
-        return _product(status, norms.dense(self.lift.weight.detach(), status=status), self.layers.factor(status))
+        return _product(status, norms.dense(self.lift.weight.detach(), status=status), self.layers.factor(status, rate))
 
 
 class ImageResNet(Network):
@@ -226,7 +226,7 @@ class ImageResNet(Network):
         """Logits, (n, classes)."""
         return self.head(self.close(self.states(x)))
 
-    def sensitivity(self, status: str = "float") -> OperatorNorm:
+    def sensitivity(self, status: str = "float", rate: str = "best") -> OperatorNorm:
         """The product of the factors of all parts, of the network in evaluation mode."""
         stem, _ = fold_batch_norm(self.stem.weight.detach(), None, self.open)
         half = [k // 2 for k in stem.shape[2:]]
@@ -235,7 +235,7 @@ class ImageResNet(Network):
             stem, self.image[0], **{**mode, "padding": half[0]})
         pixels = torch.tensor(self.pixels).prod().double()
         scale = (self.close.weight / (self.close.running_var + self.close.eps).sqrt()).detach().double().abs().max()
-        parts = [part.factor(status) for part in self.body]
+        parts = [part.factor(status, rate) if isinstance(part, Stage) else part.factor(status) for part in self.body]
         return _product(status, first, *parts, OperatorNorm(scale / pixels.sqrt(), status))
 
 

@@ -195,15 +195,17 @@ class Stage(InclusionLayer):
         return norms.conv2d(A, self.image, padding=half, padding_mode=mode, status=status)
 
     @torch.no_grad()
-    def factor(self, status: str = "float") -> norms.OperatorNorm:
-        """Lipschitz factor of the stage in ℓ2, from above: D3 for "s", else the best product of R8 and its relatives
-        for dense layers, that of 1 + h‖A1‖‖A2‖ for convolutions."""
+    def factor(self, status: str = "float", rate: str = "best") -> norms.OperatorNorm:
+        """Lipschitz factor of the stage in ℓ2, from above: D3 for "s", else the product of a rate of the ladder for
+        dense layers (seconds for "best", R8 and its relatives; an instant for "global"), that of 1 + h‖A1‖‖A2‖ for
+        convolutions."""
         if isinstance(self.field, Symmetric):
             size = self.norm_of(self.field.A.values, status).value.max()
             layer = (self.h * size**2 * (1 + 8 * norms.UNIT) - 1).clamp_min(1.0)
-            return norms.OperatorNorm(layer**self.depth * (1 + self.depth * norms.UNIT), status)
+            rounded_up = torch.where(layer > 1, 1 + self.depth * norms.UNIT, 1.0)
+            return norms.OperatorNorm(layer**self.depth * rounded_up, status)
         if not self.image:
-            bound = bounds.discrete_sensitivity(self.flow, self.t, rate="best")
+            bound = bounds.discrete_sensitivity(self.flow, self.t, rate=rate)
             return norms.OperatorNorm(bound.curve[-1], bound.status)
         A1, A2 = (self.norm_of(curve.values, status).value for name, curve in self.curves.items() if name[0] == "A")
         nodes = A1 * A2 if len(A1) == len(self.field.knots) - 1 else torch.maximum(A1[:-1], A1[1:]) * torch.maximum(
