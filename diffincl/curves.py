@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -57,6 +57,16 @@ class Curve(nn.Module):
     def on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Tensor]:
         """The curve restricted to a step [a, b] inside one piece: limits are taken from inside the step. ``dtype`` is
         that in which it is evaluated (None: that of the values)."""
+        return self.between(self.values, a, b, dtype)
+
+    def along(self, ends: Sequence[float]) -> list[Callable[[float | Tensor], Tensor]]:
+        """``on`` of successive steps, the values read once: the gradient is put together once, not step by step."""
+        rows = self.values.unbind()
+        return [self.between(rows, a, b) for a, b in pairwise(ends)]
+
+    def between(self, rows: Tensor | Sequence[Tensor], a: float, b: float, dtype: torch.dtype | None = None
+                ) -> Callable[[float | Tensor], Tensor]:
+        """``on`` with the values handed in."""
         raise NotImplementedError
 
     def forward(self, t: float | Tensor) -> Tensor:
@@ -109,9 +119,11 @@ class PiecewiseConstant(Curve):
             raise ValueError(f"values must have shape (N, ...); got {_check.describe(values)}.")
         super().__init__(values, t0, t1, pieces=len(values))
 
-    def on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Tensor]:
+    def between(self, rows: Tensor | Sequence[Tensor], a: float, b: float, dtype: torch.dtype | None = None
+                ) -> Callable[[float | Tensor], Tensor]:
         """The value on the piece that holds the middle of [a, b]."""
-        value = self.values[self.piece((a + b) / 2)].to(dtype)
+        value = rows[self.piece((a + b) / 2)]
+        value = value if dtype is None else value.to(dtype)
         return lambda t: value
 
     def refine(self, factor: int = 2) -> PiecewiseConstant:
@@ -138,11 +150,12 @@ class PiecewiseLinear(Curve):
                              f"For one constant value pass the tensor itself.")
         super().__init__(values, t0, t1, pieces=len(values) - 1)
 
-    def on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Tensor]:
+    def between(self, rows: Tensor | Sequence[Tensor], a: float, b: float, dtype: torch.dtype | None = None
+                ) -> Callable[[float | Tensor], Tensor]:
         """The line on the piece that holds the middle of [a, b]."""
         k = self.piece((a + b) / 2)
-        start, left, length = self.values[k].to(dtype), self.t0 + k * self.length, self.length
-        rise = self.values[k + 1].to(dtype) - start
+        start, left, length = rows[k].to(dtype), self.t0 + k * self.length, self.length
+        rise = rows[k + 1].to(dtype) - start
 
         def at(t: float | Tensor) -> Tensor:
             share = (t - left) / length
@@ -176,6 +189,9 @@ class Constant(nn.Module):
     def on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Tensor]:
         value = self.values.to(dtype)
         return lambda t: value
+
+    def along(self, ends: Sequence[float]) -> list[Callable[[float | Tensor], Tensor]]:
+        return [self.on(0.0, 0.0)] * (len(ends) - 1)
 
     def forward(self, t: float | Tensor) -> Tensor:
         return self.values

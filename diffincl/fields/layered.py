@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -17,6 +18,7 @@ from .pieces import Weights
 __all__ = ["LayeredField", "Nonnegative", "Symmetric", "Weight"]
 
 Weight = Tensor | Curve
+At = Callable[[float | Tensor], Tensor]  # a weight on a step, as a function of time
 
 
 class LayeredField(Field):
@@ -59,7 +61,12 @@ class LayeredField(Field):
     def weights_on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Weights]:
         """The weights restricted to a step [a, b] between two knots, as a function of t; ``dtype`` None: their own."""
         A1, b1, A2, b2 = (curve.on(a, b, dtype) for curve in (self.A1, self.b1, self.A2, self.b2))
-        return lambda t: Weights(A1(t), b1(t), A2(t), b2(t))
+        return _together(A1, b1, A2, b2)
+
+    def weights_along(self, ends: Sequence[float]) -> list[Callable[[float | Tensor], Weights]]:
+        """``weights_on`` of successive steps, every weight read once."""
+        curves = (curve.along(ends) for curve in (self.A1, self.b1, self.A2, self.b2))
+        return [_together(*step) for step in zip(*curves, strict=True)]
 
     def weights_now(self) -> Weights:
         """The weights at the first time at which they are defined."""
@@ -68,10 +75,22 @@ class LayeredField(Field):
 
     def on(self, a: float, b: float) -> FieldFunction:
         """F restricted to the step [a, b]; weights that stand still within it are read once."""
-        at, affine = self.weights_on(a, b), self.affine
+        at = self.weights_on(a, b)
+        return self.moving_on(a, b, at) if self.time_dependent_within_a_step else self._standing(at(a))
+
+    def along(self, ends: Sequence[float]) -> list[FieldFunction]:
+        """``on`` of successive steps, at one time for all samples, every weight read once."""
+        steps = zip(self.weights_along(ends), ends[:-1], strict=True)
         if self.time_dependent_within_a_step:
-            return self.moving_on(a, b, at)
-        A1, b1, A2, b2 = at(a)
+            return [partial(self._at_once, at) for at, _ in steps]
+        return [self._standing(at(a)) for at, a in steps]
+
+    def _at_once(self, at: Callable[[float | Tensor], Weights], t: float | Tensor, x: Tensor) -> Tensor:
+        return self.evaluate(at(t), x)
+
+    def _standing(self, weights: Weights) -> FieldFunction:
+        """F with weights that do not depend on t."""
+        affine, (A1, b1, A2, b2) = self.affine, weights
         minus_b2 = -b2
         return lambda t, x: affine(torch.relu(affine(x, A1, b1)), A2, minus_b2)
 
@@ -131,13 +150,19 @@ class Symmetric:
 
     def weights_on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Weights]:
         """The weights restricted to a step [a, b], with A1 = A and A2 = Aᵀ."""
-        A, b1, b2 = (curve.on(a, b, dtype) for curve in (self.A, self.b1, self.b2))
+        return self._reflected(*(curve.on(a, b, dtype) for curve in (self.A, self.b1, self.b2)))
 
+    def _reflected(self, A: At, b1: At, b2: At) -> Callable[[float | Tensor], Weights]:
         def at(t: float | Tensor) -> Weights:
             A_t = A(t)
             return Weights(A_t, b1(t), self.adjoint(A_t), b2(t))
 
         return at
+
+    def weights_along(self, ends: Sequence[float]) -> list[Callable[[float | Tensor], Weights]]:
+        """``weights_on`` of successive steps, every weight read once."""
+        curves = (curve.along(ends) for curve in (self.A, self.b1, self.b2))
+        return [self._reflected(*step) for step in zip(*curves, strict=True)]
 
 
 def same_kind(name: str, x0: Tensor, A1: Tensor) -> None:
@@ -146,6 +171,10 @@ def same_kind(name: str, x0: Tensor, A1: Tensor) -> None:
         raise ValueError(f"{name} and the weights must share dtype and device; {name} is {x0.dtype} on {x0.device}, "
                          f"the weights are {A1.dtype} on {A1.device}. Convert one: {name}.to(weight) or "
                          f"field.to({name}).")
+
+
+def _together(A1: At, b1: At, A2: At, b2: At) -> Callable[[float | Tensor], Weights]:
+    return lambda t: Weights(A1(t), b1(t), A2(t), b2(t))
 
 
 def _merge(knots: list[float], tolerance: float) -> tuple[float, ...]:

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
-from ..fields import Field, FieldFunction, as_field
-from ..functions import ProxFunction
+from .. import _check
+from ..fields import (
+    ConvResNetDField,
+    ConvResNetField,
+    ConvResNetSField,
+    Field,
+    FieldFunction,
+    ResNetDField,
+    ResNetField,
+    ResNetSField,
+    as_field,
+)
+from ..functions import Box, Orthant, ProxFunction, Whole
 from ..inclusion import Inclusion
-from ..schemes import ForwardEuler, Scheme
+from ..schemes import ARS222, ForwardEuler, ProxHeun, Scheme
 from ..solve import solve
+from ..solve.planned import sums_are_finite
 from ..steps import plan
 
 __all__ = ["InclusionLayer"]
+
+QUICK_FIELDS = (ResNetField, ResNetDField, ResNetSField, ConvResNetField, ConvResNetDField, ConvResNetSField)
+QUICK_SETS = (Whole, Orthant, Box)
+QUICK_SCHEMES = (ForwardEuler, ProxHeun, ARS222)
 
 
 class InclusionLayer(nn.Module):
@@ -46,12 +64,17 @@ class InclusionLayer(nn.Module):
                  scheme: Scheme | None = None, *, gradient: str = "backprop"):
         super().__init__()
         self.gradient = gradient
-        # In the dtype it came in, which says how near a knot of the weights a time must be to count as that knot.
-        self.t = t.detach().cpu() if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
         self.field, self.g = as_field(field), g
         self.scheme = ForwardEuler() if scheme is None else scheme
-        layout = plan(self.flow.field, self.t)
+        # In the dtype it came in, which says how near a knot of the weights a time must be to count as that knot.
+        self.set_times(t.detach().cpu() if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64))
+
+    def set_times(self, t: Tensor) -> None:
+        """Lay out the steps."""
+        layout = plan(self.flow.field, t)
+        self.t = t
         self.times = [layout.t[k] for k in layout.saves]  # floats, which torch.compile can read
+        self.ends, self.instants = layout.t, torch.tensor(layout.t, dtype=torch.float64).unbind()
 
     @property
     def flow(self) -> Inclusion:
@@ -60,4 +83,26 @@ class InclusionLayer(nn.Module):
 
     def forward(self, x0: Tensor) -> Tensor:
         """State at the last time, shape of ``x0`` (*batch, d), which must lie in the domain of g."""
-        return solve(self.flow, x0, self.times, scheme=self.scheme, gradient=self.gradient).x[-1]
+        if torch.is_autocast_enabled(x0.device.type):  # states keep the precision of the weights
+            x0 = x0.to(next((p.dtype for p in self.field.parameters()), x0.dtype))
+        x = self._quick(x0) if self.gradient == "backprop" and self._is_quick() else None
+        if x is None:
+            x = solve(self.flow, x0, self.times, scheme=self.scheme, gradient=self.gradient).x[-1]
+        return x
+
+    def _is_quick(self) -> bool:
+        """Whether nothing can go wrong on the way but values that are not finite."""
+        return type(self.field) in QUICK_FIELDS and type(self.g) in QUICK_SETS and type(self.scheme) in QUICK_SCHEMES
+
+    def _quick(self, x0: Tensor) -> Tensor | None:
+        """What ``solve`` does, the states on the way not kept and the weights read once; None where ``solve`` would
+        complain, which it then may."""
+        self.field.validate(x0)
+        if _check.concrete(x0) and not bool(self.g.contains(x0, self.ends[0]).all()):
+            return None
+        step, x, points = self.scheme.step, x0, []
+        for F, (a, b), (t, t_next) in zip(self.field.along(self.ends), pairwise(self.ends), pairwise(self.instants),
+                                          strict=True):
+            x, z = step(F, self.g, t, t_next, b - a, x)
+            points.append(z)
+        return x if sums_are_finite(points, x) else None

@@ -122,8 +122,7 @@ class Stage(InclusionLayer):
             raise ValueError(f"n must be a multiple of {pieces}, the number of pieces of the weights; got {n}. Take "
                              f"{pieces * max(1, round(n / pieces))}.")
         other = copy.copy(self)
-        other.t = torch.linspace(0, self.times[-1], n + 1, dtype=torch.float64)
-        other.times = other.t.tolist()
+        other.set_times(torch.linspace(0, self.times[-1], n + 1, dtype=torch.float64))
         return other
 
     def refine(self, factor: int = 2) -> Stage:

@@ -35,6 +35,8 @@ class WatchedField:
         try:
             if value.shape == self.shape and value.dtype is self.dtype:
                 return value
+            if value.shape == self.shape and torch.is_autocast_enabled(x.device.type):
+                return value.to(self.dtype)  # mixed precision: states keep their dtype
             got = _check.describe(value)
         except AttributeError:
             got = repr(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
@@ -73,10 +73,11 @@ class Trainer:
 
     def __init__(self, net: Network, data: ImageData, recipe: Recipe, device: torch.device | str | None = None):
         self.device = next(net.parameters()).device if device is None else torch.device(device)
-        self.net, self.recipe, self.done = net.to(self.device), recipe, 0
+        self.recipe, self.done = recipe, 0
         self.data = (data.images() if isinstance(net, ImageResNet) else data.rows()).to(self.device)
+        self.net: Network = net.to(self.device)
         if company.size() > 1 and self.device.type == "cuda":
-            self.net = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
+            self.net = cast(Network, SyncBatchNorm.convert_sync_batchnorm(self.net))
         self.optimiser = recipe.optimiser_for(self.net.parameters())
         self.order, self.noise = Generator().manual_seed(recipe.seed), Generator().manual_seed(recipe.seed)
         self._set_gradient()
