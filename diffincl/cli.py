@@ -1,4 +1,4 @@
-"""The command line: ``diffincl check`` and ``diffincl replay``."""
+"""The command line: ``diffincl check``, ``diffincl replay`` and ``diffincl train``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from . import __version__, experiment, report
 from .statements import STATEMENTS, read_witness, replay
+from .train_command import add_train
 
 __all__ = ["main"]
 
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
                     "again. Exit status: 0 reproduced, 1 not reproduced, 2 bad usage.")
     again.add_argument("witness", type=Path, metavar="FILE", help="such as out/check/witnesses/C3.json")
     again.set_defaults(run=_replay)
+    add_train(commands)
     return parser
 
 

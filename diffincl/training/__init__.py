@@ -1,7 +1,8 @@
 """Training as optimal control of the inclusion."""
 
 from .fit import accuracy, fit
+from .job import DATA, MODELS, Job, load_network
 from .recipe import Recipe
 from .trainer import Metrics, Trainer
 
-__all__ = ["Metrics", "Recipe", "Trainer", "accuracy", "fit"]
+__all__ = ["DATA", "MODELS", "Job", "Metrics", "Recipe", "Trainer", "accuracy", "fit", "load_network"]

@@ -86,7 +86,12 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Optimiser steps of an epoch."""
-        return -(-len(self.data.train_x) // self.recipe.batch)
+        return len(self._batches(torch.arange(len(self.data.train_x))))
+
+    def _batches(self, order: Tensor) -> list[Tensor]:
+        """The samples in batches; a last batch of one, of which there is no variance, joins the one before."""
+        *batches, last = order.split(self.recipe.batch)
+        return [*batches[:-1], torch.cat([batches[-1], last])] if batches and len(last) == 1 else [*batches, last]
 
     def epoch(self, advance: Callable[[], object] = lambda: None) -> Metrics:
         """Train for an epoch and measure; ``advance`` is called after every step.
@@ -116,9 +121,10 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.lr_of(self.done)
         sums = torch.zeros(2, dtype=torch.float64)
-        for rows in torch.randperm(len(self.data.train_x), generator=self.order).split(self.recipe.batch):
+        for rows in self._batches(torch.randperm(len(self.data.train_x), generator=self.order)):
             sums += self._step(rows)
             advance()
+        sums = sums.to(self.device)  # where the processes can exchange it
         company.total([sums])
         self._average_statistics()
         norm = self.net.certify_()
@@ -178,6 +184,8 @@ class Trainer:
 
     def _loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of the cross entropies, NaN where states have left the range of the dtype; number of correct ones."""
+        if not len(x):  # fewer samples than processes: gradients of 0
+            return torch.stack([(0.0 * p).sum() for p in self.net.parameters()]).sum(), torch.tensor(0)
         try:
             with self.recipe.cast(self.device):
                 logits = self.net(x)
