@@ -13,8 +13,8 @@ from .. import _check
 __all__ = ["pgd"]
 
 
-def pgd(net: nn.Module, x: Tensor, y: Tensor, radius: float, *, generator: Generator, steps: int = 40,
-        step: float | None = None, restarts: int = 1, clip: tuple[float, float] | None = (0.0, 1.0)) -> Tensor:
+def pgd(net: nn.Module, x: Tensor, y: Tensor, radius: float, *, generator: Generator, steps: int = 20,
+        step: float | None = None, restarts: int = 5, clip: tuple[float, float] | None = (0.0, 1.0)) -> Tensor:
     """Samples within a Euclidean distance of x that a classifier takes for another class, where the ascent finds them.
 
     Parameters
@@ -34,7 +34,8 @@ def pgd(net: nn.Module, x: Tensor, y: Tensor, radius: float, *, generator: Gener
     step : float, optional
         Length of a step; 2.5·radius/steps if not given.
     restarts : int
-        Ascents: the first starts at x, the others at random points of the ball.
+        Ascents, each towards one wrong class: from x, in the order of the logits there; from random points of the
+        ball when all classes have had their turn.
     clip : (float, float), optional
         Range in which x lies and stays; None: unlimited.
 
@@ -60,8 +61,9 @@ def pgd(net: nn.Module, x: Tensor, y: Tensor, radius: float, *, generator: Gener
 
     Notes
     -----
-    Steps follow the gradient of the margin, divided by its length; after each the point is clipped and drawn back
-    onto the ball, which keeps it in the range since x is there.
+    Steps follow the gradient of z_j − z_y for the wrong class j of this ascent, divided by its length; after each the
+    point is clipped and drawn back onto the ball, which keeps it in the range since x is there. For a linear classifier
+    and ``clip=None``, classes − 1 restarts find the exact optimum.
 
     References
     ----------
@@ -73,37 +75,44 @@ def pgd(net: nn.Module, x: Tensor, y: Tensor, radius: float, *, generator: Gener
     length = 2.5 * radius / count if step is None else _check.number("step", step, above=0.0)
     _check_input(net, x, y, clip)
     x = x.detach()
-    best, most = x, torch.full((len(x),), -torch.inf, dtype=torch.float64, device=x.device)
+    best, most = x, torch.full((len(x),), -torch.inf, device=x.device)
     with _evaluating(net):
+        rivals = _rivals(net, x, y)
         for k in range(restarts):
-            z = x if k == 0 else _onto(x + _random(x, radius, generator), x, radius, clip)
+            rival = rivals[:, k % rivals.shape[1]]
+            z = x if k < rivals.shape[1] else _onto(x + _random(x, radius, generator), x, radius, clip)
             for last in [False] * count + [True]:
-                margin, slope = _margin(net, z, y)
-                better = margin.double() > most
-                most = margin.double().where(better, most)
-                best = z.where(_wide(better, z), best)
+                margin, slope = _margin(net, z, y, rival)
+                best = z.where(_wide(margin > most, z), best)
+                most = torch.maximum(margin, most)
                 if not last:
                     z = _onto(z + length * slope, x, radius, clip)
     return best
 
 
-def _margin(net: nn.Module, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """max_{j ≠ y} z_j − z_y of the logits, and its gradient divided by its length (0 where it vanishes)."""
+@torch.no_grad()
+def _rivals(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The wrong classes (n, classes − 1) of each sample, the largest logit first."""
+    logits = net(x)
+    if logits.ndim != 2 or len(logits) != len(y) or logits.shape[1] <= max(1, int(y.max())):
+        raise ValueError(f"net must return logits (n, classes) for n = {len(y)} samples with labels up to "
+                         f"{int(y.max())}; got {_check.describe(logits)}.")
+    return logits.scatter(1, y[:, None], torch.inf).argsort(1, descending=True)[:, 1:]
+
+
+def _margin(net: nn.Module, z: Tensor, y: Tensor, rival: Tensor) -> tuple[Tensor, Tensor]:
+    """max_{j ≠ y} z_j − z_y of the logits, and the gradient of z_rival − z_y divided by its length (0 if it is 0)."""
     with torch.enable_grad():
         z = z.clone().requires_grad_()
-        logits = net(z)
-        if logits.ndim != 2 or len(logits) != len(y) or logits.shape[1] <= int(y.max()) or logits.shape[1] < 2:
-            raise ValueError(f"net must return logits (n, classes) for n = {len(y)} samples with labels up to "
-                             f"{int(y.max())}; got {_check.describe(logits)}.")
-        _check.finite("the logits of net", logits)
-        right = torch.nn.functional.one_hot(y, logits.shape[1]).bool()
-        margin = logits.masked_fill(right, -torch.inf).amax(1) - logits[right]
-        (slope,) = torch.autograd.grad(margin.sum(), z)
+        logits = _check.finite("the logits of net", net(z))
+        right = logits.gather(1, y[:, None])
+        (slope,) = torch.autograd.grad((logits.gather(1, rival[:, None]) - right).sum(), z)
+    margin = (logits.detach() - right.detach()).scatter(1, y[:, None], -torch.inf).amax(1)
     _check.finite("the gradient of net", slope)
     largest = _wide(slope.flatten(1).abs().amax(1), z)
     slope = slope / largest.where(largest > 0, 1)  # first to size 1: squares of tiny entries would vanish
     norm = _wide(slope.flatten(1).norm(dim=1), z)
-    return margin.detach(), slope / norm.where(norm > 0, 1)
+    return margin, slope / norm.where(norm > 0, 1)
 
 
 def _onto(z: Tensor, x: Tensor, radius: float, clip: tuple[float, float] | None) -> Tensor:

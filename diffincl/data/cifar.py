@@ -169,7 +169,10 @@ def _from_pickle(path: Path, key: str) -> tuple[Tensor, Tensor]:
     """The entries "data" and ``key`` of a pickled dictionary."""
     try:
         batch = unpickled(path.read_bytes())
-        pixels, labels = _entry(batch, "data"), np.asarray(_entry(batch, key))
+        missing = [name for name in ("data", key) if name not in batch]
+        if missing:
+            raise ValueError(f"it has no entry \"{missing[0]}\"")
+        pixels, labels = batch["data"], np.asarray(batch[key])
     except ValueError as error:
         raise ValueError(f"{path} is not a whole batch of CIFAR images: {error}. Unpack it again from "
                          f"{SOURCE}.") from error
@@ -178,15 +181,6 @@ def _from_pickle(path: Path, key: str) -> tuple[Tensor, Tensor]:
         raise ValueError(f"{path} must hold a uint8 array \"data\" (n, {PIXELS}) and n whole numbers \"{key}\"; got "
                          f"{_kind(pixels)} and {_kind(labels)}. Unpack it again from {SOURCE}.")
     return torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64))
-
-
-def _entry(batch: Any, key: str) -> Any:
-    """An entry whose name Python 2 wrote as bytes."""
-    if not isinstance(batch, dict):
-        raise ValueError(f"it holds a {type(batch).__name__} instead of a dictionary")
-    if key.encode() not in batch and key not in batch:
-        raise ValueError(f"it has no entry \"{key}\"")
-    return batch.get(key.encode(), batch.get(key))
 
 
 def _kind(value: Any) -> str:
