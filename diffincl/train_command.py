@@ -119,8 +119,8 @@ def _run(job: Job, options: argparse.Namespace, among: Shards) -> int:
     data = job.load_data(options.folder)
     steps = -(-len(data.train_x) // job.recipe.batch)
     last: Metrics = {}
-    with tqdm(total=job.recipe.epochs * steps, unit="step", file=sys.stderr, dynamic_ncols=True,
-              disable=not among.first) as bar:
+    with tqdm(total=job.recipe.epochs * steps, unit="step", file=sys.stderr, dynamic_ncols=True, delay=1e-3,
+              disable=not among.first) as bar:  # the delay: nothing is shown before the first step
 
         def tell(metrics: Metrics) -> None:
             last.update(metrics)

@@ -13,9 +13,9 @@ __all__ = ["fault"]
 
 @torch.no_grad()
 def fault(net: Network, x: Tensor) -> str:
-    """The first weights, or else the first state on the way of ``x``, that are not finite, in words."""
-    names = {module: name for name, module in net.named_modules()}
-    return _in_weights(net, names) or _on_the_way(net, names, x) or "the logits"
+    """The first weights, or else the first state on the way of ``x``, that are not finite, in words; "" if all are."""
+    names: dict[nn.Module, str] = {module: name for name, module in net.named_modules()}
+    return _in_weights(net, names) or _on_the_way(net, names, x)
 
 
 def _in_weights(net: Network, names: dict[nn.Module, str]) -> str:

@@ -31,6 +31,7 @@ def blocks_factor(net: Network) -> float:
     return math.prod(float(stage.factor(rate="global").value) for stage in net.stages)
 
 
+@torch.no_grad()
 def control_exponent(net: Network, loss: float, control: float, smoothness: float) -> float:
     """J/λ of theory C8, times the taps √(k1 k2) of kernels: the layers have a factor of at most e to it."""
     J = loss + 0.5 * control * float(net.cost()) + smoothness * float(net.roughness())

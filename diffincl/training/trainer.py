@@ -189,7 +189,9 @@ class Trainer:
         try:
             with self.recipe.cast(self.device):
                 logits = self.net(x)
-        except SolveError:
+        except (SolveError, ValueError):  # a layer refuses a state that is not finite
+            if not fault(self.net, x):
+                raise
             return torch.tensor(torch.nan), torch.tensor(0)
         loss = cross_entropy(logits.float() / self.recipe.temperature, y, reduction="sum")
         return loss, (logits.detach().argmax(-1) == y).sum()
@@ -202,7 +204,7 @@ class Trainer:
 
     def _fault(self, value: float, x: Tensor) -> ArithmeticError:
         recipe = self.recipe
-        where = fault(self.net, x)
+        where = fault(self.net, x) or "the loss itself"
         return ArithmeticError(
             f"the loss is {value} in epoch {self.done}; lower lr (now {recipe.lr:g}), or raise weight_decay (now "
             f"{recipe.weight_decay:g}) or control (now {recipe.control:g}). First not finite: {where}.")
