@@ -31,6 +31,7 @@ class Curve(nn.Module):
         if not self.t0 < self.t1:
             raise ValueError(f"t1 must be greater than t0; got t0 = {t0:g} and t1 = {t1:g}.")
         self.pieces = pieces
+        self._steps: tuple[tuple[float, ...], list[int]] = (), []
         if isinstance(values, nn.Parameter):
             self.values = values
         else:
@@ -57,16 +58,22 @@ class Curve(nn.Module):
     def on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Tensor]:
         """The curve restricted to a step [a, b] inside one piece: limits are taken from inside the step. ``dtype`` is
         that in which it is evaluated (None: that of the values)."""
-        return self.between(self.values, a, b, dtype)
+        return self.in_piece(self.values, self.piece((a + b) / 2), dtype)
 
     def along(self, ends: Sequence[float]) -> list[Callable[[float | Tensor], Tensor]]:
         """``on`` of successive steps, the values read once: the gradient is put together once, not step by step."""
         rows = self.values.unbind()
-        return [self.between(rows, a, b) for a, b in pairwise(ends)]
+        return [self.in_piece(rows, k) for k in self.pieces_along(tuple(ends))]
 
-    def between(self, rows: Tensor | Sequence[Tensor], a: float, b: float, dtype: torch.dtype | None = None
-                ) -> Callable[[float | Tensor], Tensor]:
-        """``on`` with the values handed in."""
+    def pieces_along(self, ends: tuple[float, ...]) -> list[int]:
+        """The piece of each of successive steps; of the steps last asked for they are remembered."""
+        if self._steps[0] != ends:
+            self._steps = ends, [self.piece((a + b) / 2) for a, b in pairwise(ends)]
+        return self._steps[1]
+
+    def in_piece(self, rows: Tensor | Sequence[Tensor], k: int, dtype: torch.dtype | None = None
+                 ) -> Callable[[float | Tensor], Tensor]:
+        """The curve with values ``rows`` restricted to its piece k."""
         raise NotImplementedError
 
     def forward(self, t: float | Tensor) -> Tensor:
@@ -119,10 +126,10 @@ class PiecewiseConstant(Curve):
             raise ValueError(f"values must have shape (N, ...); got {_check.describe(values)}.")
         super().__init__(values, t0, t1, pieces=len(values))
 
-    def between(self, rows: Tensor | Sequence[Tensor], a: float, b: float, dtype: torch.dtype | None = None
-                ) -> Callable[[float | Tensor], Tensor]:
-        """The value on the piece that holds the middle of [a, b]."""
-        value = rows[self.piece((a + b) / 2)]
+    def in_piece(self, rows: Tensor | Sequence[Tensor], k: int, dtype: torch.dtype | None = None
+                 ) -> Callable[[float | Tensor], Tensor]:
+        """Value k."""
+        value = rows[k]
         value = value if dtype is None else value.to(dtype)
         return lambda t: value
 
@@ -150,10 +157,9 @@ class PiecewiseLinear(Curve):
                              f"For one constant value pass the tensor itself.")
         super().__init__(values, t0, t1, pieces=len(values) - 1)
 
-    def between(self, rows: Tensor | Sequence[Tensor], a: float, b: float, dtype: torch.dtype | None = None
-                ) -> Callable[[float | Tensor], Tensor]:
-        """The line on the piece that holds the middle of [a, b]."""
-        k = self.piece((a + b) / 2)
+    def in_piece(self, rows: Tensor | Sequence[Tensor], k: int, dtype: torch.dtype | None = None
+                 ) -> Callable[[float | Tensor], Tensor]:
+        """The line from value k to the next."""
         start, left, length = rows[k].to(dtype), self.t0 + k * self.length, self.length
         rise = rows[k + 1].to(dtype) - start
 

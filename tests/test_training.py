@@ -387,7 +387,8 @@ def test_a_full_disk_leaves_the_checkpoints_before(tmp_path, capsys, monkeypatch
         assert train("--epochs", 3, "--out", tmp_path / "run") == 2
     assert "No space left on device; checkpoints kept before are whole" in capsys.readouterr().err
     assert len(written) == 3
-    assert checkpoints.Checkpoints(tmp_path / "run").newest(print)["trainer"]["done"] == (2 if when == "checkpoint" else 3)
+    state = checkpoints.Checkpoints(tmp_path / "run").newest(print)
+    assert state["trainer"]["done"] == (2 if when == "checkpoint" else 3)
     assert not list((tmp_path / "run").glob(".*"))
     assert train("--epochs", 3, "--out", tmp_path / "run", "--resume") == 0
     assert log_of(tmp_path / "run") == log_of(tmp_path / "whole")

@@ -64,6 +64,7 @@ class InclusionLayer(nn.Module):
                  scheme: Scheme | None = None, *, gradient: str = "backprop"):
         super().__init__()
         self.gradient = gradient
+        self._fitting: object = None  # what the field took last
         self.field, self.g = as_field(field), g
         self.scheme = ForwardEuler() if scheme is None else scheme
         # In the dtype it came in, which says how near a knot of the weights a time must be to count as that knot.
@@ -97,8 +98,8 @@ class InclusionLayer(nn.Module):
     def _quick(self, x0: Tensor) -> Tensor | None:
         """What ``solve`` does, the states on the way not kept and the weights read once; None where ``solve`` would
         complain, which it then may."""
-        self.field.validate(x0)
-        if _check.concrete(x0) and not bool(self.g.contains(x0, self.ends[0]).all()):
+        self._validate(x0)
+        if _check.concrete(x0) and not _inside(self.g, x0):
             return None
         step, x, points = self.scheme.step, x0, []
         for F, (a, b), (t, t_next) in zip(self.field.along(self.ends), pairwise(self.ends), pairwise(self.instants),
@@ -106,3 +107,18 @@ class InclusionLayer(nn.Module):
             x, z = step(F, self.g, t, t_next, b - a, x)
             points.append(z)
         return x if sums_are_finite(points, x) else None
+
+    def _validate(self, x0: Tensor) -> None:
+        """``field.validate``, once for states of one kind."""
+        weight = self.field.b2.values
+        kind = (x0.shape, x0.dtype, x0.device, weight.dtype, weight.device)
+        if self._fitting != kind:
+            self.field.validate(x0)
+            self._fitting = kind
+
+
+def _inside(C: Whole | Orthant | Box, x: Tensor) -> bool:
+    """Whether all states lie in C, without the tolerance that ``solve`` has; False if one is NaN."""
+    if isinstance(C, Orthant):
+        return not x.numel() or float(x.detach().amin()) >= 0
+    return bool(C.contains(x).all())

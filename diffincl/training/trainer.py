@@ -122,7 +122,7 @@ class Trainer:
             group["lr"] = self.recipe.lr_of(self.done)
         sums = torch.zeros(2, dtype=torch.float64)
         for rows in self._batches(torch.randperm(len(self.data.train_x), generator=self.order)):
-            sums += self._step(rows)
+            sums += self.step(rows)
             advance()
         sums = sums.to(self.device)  # where the processes can exchange it
         company.total([sums])
@@ -163,7 +163,7 @@ class Trainer:
         self.noise.set_state(state["noise"].cpu())
         self.done = state["done"]
 
-    def _step(self, rows: Tensor) -> Tensor:
+    def step(self, rows: Tensor) -> Tensor:
         """One optimiser step: the sum of the cross entropies of this process, and of the samples it has right."""
         x, y = self.data.train_x[rows], self.data.train_y[rows]
         if self.recipe.augment:
@@ -175,9 +175,10 @@ class Trainer:
             raise self._fault(value, x)
         self.optimiser.zero_grad()
         (loss / len(rows) + self._penalty() / company.size()).backward()
-        company.total(p.grad for p in self.net.parameters() if p.grad is not None)
+        weights = [p for group in self.optimiser.param_groups for p in group["params"]]
+        company.total(p.grad for p in weights if p.grad is not None)
         if self.recipe.clip is not None:
-            clip_grad_norm_(self.net.parameters(), self.recipe.clip)
+            clip_grad_norm_(weights, self.recipe.clip)
         self.optimiser.step()
         self.net.constrain_()
         return torch.tensor([value, float(right)], dtype=torch.float64)
@@ -193,7 +194,9 @@ class Trainer:
             if not fault(self.net, x):
                 raise
             return torch.tensor(torch.nan), torch.tensor(0)
-        loss = cross_entropy(logits.float() / self.recipe.temperature, y, reduction="sum")
+        if self.recipe.temperature != 1:
+            logits = logits / self.recipe.temperature
+        loss = cross_entropy(logits.float(), y, reduction="sum")
         return loss, (logits.detach().argmax(-1) == y).sum()
 
     def _penalty(self) -> Tensor | float:
