@@ -1,0 +1,364 @@
+"""Every block keeps its contract: certificate, structure, repr, state, plain export, field."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+import diffincl as di
+from diffincl.nn import *  # noqa: F403
+from diffincl.nn import (
+    Block,
+    DecayBlock,
+    DecayBlock1d,
+    DecayBlock2d,
+    ResNetBlock,
+    ResNetBlock1d,
+    ResNetBlock2d,
+    SymmetricBlock,
+    SymmetricBlock1d,
+    SymmetricBlock2d,
+)
+
+F64 = torch.float64
+
+
+@dataclass(frozen=True)
+class Case:
+    """A block and the shape of its states, (features, *image)."""
+
+    make: Callable[..., Block]
+    shape: tuple[int, ...]
+
+    @property
+    def image(self):
+        return self.shape[1:] or None
+
+    def block(self, dtype=F64, seed=0):
+        return self.make(generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+    def states(self, n=5, dtype=F64, seed=1):
+        return torch.rand(n, *self.shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def case(kind, *arguments, shape, **more):
+    """A line of the list."""
+    return Case(lambda **start: kind(*arguments, **more, **start), shape)
+
+
+RESIDUAL = {
+    "resnet": case(ResNetBlock, 4, 6, shape=(4,)),
+    "resnet-no-bias": case(ResNetBlock, 4, h=0.3, bias=False, shape=(4,)),
+    "resnet1d": case(ResNetBlock1d, 2, 3, shape=(2, 7), padding_mode="circular"),
+    "resnet2d": case(ResNetBlock2d, 2, 3, shape=(2, 5, 4)),
+    "decay": case(DecayBlock, 4, 6, shape=(4,)),
+    "decay-softplus": case(DecayBlock, 4, 6, parametrisation="softplus", shape=(4,)),
+    "decay-square": case(DecayBlock, 4, h=0.5, parametrisation="square", shape=(4,)),
+    "decay1d": case(DecayBlock1d, 2, 3, 5, shape=(2, 7)),
+    "decay2d": case(DecayBlock2d, 2, 3, shape=(2, 5, 4), parametrisation="square", padding_mode="circular"),
+    "symmetric": case(SymmetricBlock, 4, 6, shape=(4,)),
+    "symmetric-learned": case(SymmetricBlock, 4, h=0.7, learn_h=True, limit=1.0, shape=(4,)),
+    "symmetric1d": case(SymmetricBlock1d, 2, 3, shape=(2, 7), bias=False),
+    "symmetric2d": case(SymmetricBlock2d, 2, 3, shape=(2, 5, 4), limit=1.0),
+    "symmetric2d-circular": case(SymmetricBlock2d, 3, kernel_size=(3, 1), shape=(3, 5, 4), padding_mode="circular",
+                                 learn_h=True),
+}
+RELATIVES: dict[str, Case] = {}
+CASES = RESIDUAL | RELATIVES
+
+
+def each(names):
+    return pytest.mark.parametrize("name", list(names))
+
+
+def trained(block, shape, steps=4, lr=0.05, keep=True):
+    """A few large optimiser steps that want to leave the structure."""
+    optimiser = torch.optim.SGD(block.parameters(), lr=lr)
+    g = torch.Generator().manual_seed(3)
+    for _ in range(steps):
+        x, w = (torch.randn(6, *shape, generator=g, dtype=F64) for _ in range(2))
+        optimiser.zero_grad()
+        (block(x.abs()) * w).sum().backward()
+        optimiser.step()
+        if keep:
+            block.constrain_()
+    return block
+
+
+def with_large_biases(block, seed=5):
+    """Biases as they are nowhere near zero: the certificate is for all of them."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in block.named_parameters():
+            if name.startswith("b"):
+                p.copy_(torch.randn(p.shape, generator=g, dtype=p.dtype))
+    return block
+
+
+def worst_ratio(block, shape, steps=150, pairs=64, seed=4):
+    """The largest ‖f(x) − f(y)‖/‖x − y‖ found by gradient ascent over pairs and the biases."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(pairs, *shape, generator=g, dtype=F64).requires_grad_()
+    z = torch.randn(pairs, *shape, generator=g, dtype=F64).requires_grad_()
+    biases = [p for name, p in block.named_parameters() if name.startswith("b")]
+    optimiser = torch.optim.Adam([x, z, *biases], lr=0.05)
+    worst = 0.0
+    for _ in range(steps):
+        optimiser.zero_grad()
+        gap = (block(x + z) - block(x)).flatten(1).norm(dim=1)
+        ratio = gap / z.flatten(1).norm(dim=1)
+        worst = max(worst, float(ratio.detach().max()))
+        (-ratio.sum()).backward()
+        optimiser.step()
+    return worst
+
+
+@each(CASES)
+@pytest.mark.parametrize("stage", ["initial", "trained", "let loose"])
+def test_no_ascent_beats_the_certificate(name, stage):
+    c = CASES[name]
+    block = with_large_biases(c.block())
+    if stage != "initial":
+        trained(block, c.shape, lr=0.2, keep=stage == "trained")
+    certificate, anywhere = block.certificate(c.image), block.certificate()
+    worst = worst_ratio(block, c.shape)
+    assert worst <= certificate.value * (1 + 1e-12)
+    assert worst <= anywhere.value * (1 + 1e-12)
+    assert certificate.status == "certified"
+    assert anywhere.status == ("certified" if c.image is None else "float")
+    assert worst > 0.2  # else the search found nothing
+
+
+@each(["resnet", "resnet2d", "decay", "symmetric"])
+def test_the_certificate_is_near_the_worst_pair(name):
+    """Nothing vacuous: within a factor of what the ascent finds."""
+    c = CASES[name]
+    block = with_large_biases(c.block())
+    assert block.certificate(c.image).value <= 3 * worst_ratio(block, c.shape)
+
+
+@each(CASES)
+def test_repr_is_the_constructor_call(name):
+    block = CASES[name].block(dtype=torch.float32)
+    again = eval(repr(block))
+    assert type(again) is type(block)
+    assert repr(again) == repr(block)
+    again.load_state_dict(block.state_dict())
+    x = CASES[name].states(dtype=torch.float32)
+    assert torch.equal(block(x), again(x))
+    assert "dtype=torch.float64" in repr(CASES[name].block())
+
+
+@each(CASES)
+def test_state_survives_training_and_a_file(name):
+    c = CASES[name]
+    block = trained(c.block(), c.shape)
+    file = io.BytesIO()
+    torch.save(block.state_dict(), file)
+    file.seek(0)
+    again = c.block(seed=9)
+    again.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(again(c.states()), block(c.states()))
+    trained(block, c.shape), trained(again, c.shape)  # what is left between steps is in the state, too
+    assert torch.equal(again(c.states()), block(c.states()))
+
+
+@each(CASES)
+def test_plain_export_has_the_same_values_and_needs_torch_only(name):
+    c = CASES[name]
+    block = with_large_biases(trained(c.block(), c.shape))
+    plain = block.plain()
+    x = c.states()
+    torch.testing.assert_close(plain(x), block(x), rtol=1e-14, atol=1e-14)
+    assert torch.equal(plain(x), block(x)) or block.learn_h  # h·F rounds once less with a step that is a number
+    file = io.BytesIO()
+    torch.save(plain, file)
+    assert b"diffincl" not in file.getvalue()
+    assert all(type(m).__module__.startswith("torch") for m in plain.children())
+    before = plain(x)
+    with torch.no_grad():
+        for p in block.parameters():
+            p.zero_()
+    assert torch.equal(plain(x), before)  # copies
+
+
+@each(CASES)
+def test_the_generator_decides_the_weights_and_the_dtype_is_kept(name):
+    c = CASES[name]
+    a, b, other = c.block(), c.block(), c.block(seed=7)
+    assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
+    assert any(not torch.equal(v, other.state_dict()[k]) for k, v in a.state_dict().items())
+    for dtype in (torch.float32, F64):
+        block = c.block(dtype=dtype)
+        assert {p.dtype for p in block.parameters()} == {dtype}
+        assert block(c.states(dtype=dtype)).dtype == dtype
+
+
+@each(CASES)
+def test_gradients_reach_every_parameter(name):
+    c = CASES[name]
+    block = with_large_biases(c.block())
+    with torch.no_grad():
+        for key, p in block.named_parameters():
+            if key.startswith("b"):
+                p.abs_()  # no unit is off for good
+    block(c.states(n=50)).square().sum().backward()
+    for key, p in block.named_parameters():
+        assert p.grad is not None, key
+        assert float(p.grad.abs().max()) > 0, key
+
+
+@each(RESIDUAL)
+def test_the_block_is_a_forward_euler_step_of_its_field(name):
+    c = CASES[name]
+    block = with_large_biases(c.block())
+    x = c.states()
+    expected = di.solve(di.Inclusion(block.field(), di.Orthant()), x, [0.0, block.h]).x[-1]
+    assert torch.equal(block(x), expected) or block.learn_h
+    torch.testing.assert_close(block(x), expected)
+    assert bool((block(x) >= 0).all())
+
+
+@each(n for n in RESIDUAL if n.startswith("decay"))
+def test_decay_blocks_keep_a_nonnegative_matrix_and_do_not_let_states_grow(name):
+    """C5, D2: x⁺ <= (x + h b2)₊ entry by entry, so that without b2 no ℓp norm grows."""
+    c = CASES[name]
+    block = trained(with_large_biases(c.block()), c.shape, lr=0.3)
+    block.field().check_structure()
+    x = 3 * c.states(n=200)
+    b2 = block.weights().b2.reshape(-1, *[1] * (len(c.shape) - 1))
+    assert bool((block(x) <= torch.relu(x + block.h * b2) + 1e-12).all())
+    with torch.no_grad():
+        block.b2.zero_()
+    assert bool((block(x).flatten(1).norm(dim=1) <= x.flatten(1).norm(dim=1)).all())
+
+
+def test_projected_decay_blocks_would_leave_the_structure_without_projection():
+    block = trained(CASES["decay"].block(), (4,), lr=0.5, steps=8, keep=False)
+    assert bool((block.A2 < 0).any())
+    with pytest.raises(ValueError, match="nonnegative"):
+        block.field()
+    kept = block.A2.detach().clamp(min=0)
+    block.constrain_()
+    assert torch.equal(block.A2, kept)
+
+
+@each(n for n in RESIDUAL if n.startswith("symmetric"))
+def test_symmetric_blocks_stay_under_their_limit(name):
+    c = CASES[name]
+    block = c.block()
+    assert block.certificate(c.image).value == block.certificate().value == 1.0
+    loose = c.block()
+    with torch.no_grad():
+        (loose.A if loose.step is None else loose.step).mul_(3)
+    assert size_of(loose, c.image) > block.limit
+    trained(block, c.shape, steps=20, lr=0.3)
+    assert size_of(block, c.image) <= block.limit * 1.02  # from below, hence the little
+    for image in (c.image, None):
+        assert loose.certify_(image).value == 1.0
+        assert size_of(loose, image) <= block.limit * (1 + 1e-12)  # of an upper bound a little above the one used
+        with torch.no_grad():
+            (loose.A if loose.step is None else loose.step).mul_(2)
+    before = {k: v.clone() for k, v in block.state_dict().items()}
+    block.certify_(c.image), block.certify_(c.image)
+    after = {k: v.clone() for k, v in block.state_dict().items()}
+    block.certify_(c.image)
+    assert all(torch.equal(v, block.state_dict()[k]) for k, v in after.items())  # nothing to do: nothing done
+    for k, v in before.items():
+        torch.testing.assert_close(after[k], v, rtol=0.05, atol=0.0)
+
+
+def size_of(block, image):
+    return block.length * float(block.maps.norm(block.A, image, "certified").value) ** 2
+
+
+def test_weights_under_the_limit_are_left_alone_and_the_cap_is_not_far_below():
+    block = SymmetricBlock(6, h=0.01, dtype=F64)
+    before = block.A.detach().clone()
+    block.constrain_(), block.certify_()
+    assert torch.equal(block.A, before)
+    with torch.no_grad():
+        block.A.mul_(100)
+    for _ in range(30):
+        block.constrain_()
+    assert 0.97 * 2 <= size_of(block, None) <= 2
+
+
+def test_a_learned_step_moves_the_step_and_leaves_the_weights():
+    block = SymmetricBlock(6, h=1.0, learn_h=True, dtype=F64)
+    before = block.A.detach().clone()
+    with torch.no_grad():
+        block.step.fill_(50.0)
+    assert block.certificate().value > 2
+    assert block.certify_().value == 1.0
+    assert torch.equal(block.A, before)
+    assert 1.999 < size_of(block, None) <= 2
+    with torch.no_grad():
+        block.step.fill_(-0.5)
+    negative = block.certificate().value
+    assert 1 < worst_ratio(block, (6,)) <= negative
+    block.constrain_()
+    assert block.length == 0.0
+
+
+def test_the_limits_of_the_constructor():
+    A = torch.randn(3, 2, 3, 3, dtype=F64)
+    block = SymmetricBlock2d.from_weights(A, torch.ones(3, dtype=F64), h=1e-3, image=6)
+    assert torch.equal(block.A, A)
+    assert float(block.b1.detach().sum()) == 3
+    assert float(block.b2.detach().abs().sum()) == 0
+    with pytest.raises(ValueError, match=r"h must be at most limit/‖A‖² = .*; got 100"):
+        SymmetricBlock2d.from_weights(A, h=100.0, image=6)
+
+
+@pytest.mark.parametrize(("words", "act"), [
+    ("limit must be at most 2", lambda: SymmetricBlock(3, limit=2.5)),
+    ("limit must be greater than 0", lambda: SymmetricBlock(3, limit=0.0)),
+    ("h must be greater than 0", lambda: ResNetBlock(3, h=0.0)),
+    ("h must be greater than 0", lambda: SymmetricBlock2d(3, h=-1.0)),
+    ("features must be at least 1", lambda: DecayBlock(0)),
+    ("hidden must be at least 1", lambda: ResNetBlock2d(3, 0)),
+    ("kernel_size must be odd", lambda: ResNetBlock2d(3, kernel_size=4)),
+    ("kernel_size must be odd", lambda: DecayBlock1d(3, kernel_size=(3, 3))),
+    ("kernel_size must be at least 1", lambda: SymmetricBlock1d(3, kernel_size=0)),
+    ("padding_mode must be one of", lambda: SymmetricBlock2d(3, padding_mode="reflect")),
+    ("parametrisation must be one of", lambda: DecayBlock(3, parametrisation="exp")),
+    ("a dense block has no image", lambda: ResNetBlock(3).certificate(8)),
+    ("status must be one of", lambda: ResNetBlock(3).certificate(status="sure")),
+    ("A must have shape", lambda: SymmetricBlock.from_weights(torch.ones(2))),
+    ("A must have shape", lambda: SymmetricBlock1d.from_weights(torch.ones(2, 2))),
+    (r"b2 must have shape \(2,\)", lambda: SymmetricBlock.from_weights(torch.eye(2), b2=torch.ones(3))),
+    ("A must be finite", lambda: SymmetricBlock.from_weights(torch.eye(2) / 0)),
+])
+def test_bad_input_is_refused_with_words(words, act):
+    with pytest.raises(ValueError, match=words):
+        act()
+
+
+def test_an_estimate_is_no_certificate():
+    for block in (ResNetBlock(3), SymmetricBlock(3), ResNetBlock2d(3)):
+        with pytest.raises(ValueError, match="status must be one of"):
+            block.certificate(None if block.maps.dims == 0 else 5, status="estimate")
+
+
+def test_weights_that_diverged_have_no_certificate():
+    block = SymmetricBlock(3)
+    with torch.no_grad():
+        block.A.fill_(torch.nan)
+    with pytest.raises(ValueError, match="A must be finite"):
+        block.certificate()
+    block = SymmetricBlock(3, learn_h=True)
+    with torch.no_grad():
+        block.step.fill_(torch.nan)
+    with pytest.raises(ValueError, match="must be finite"):
+        block.certificate()
+
+
+def test_blocks_in_a_network_learn_and_compile():
+    net = nn.Sequential(SymmetricBlock2d(2, 4), ResNetBlock2d(2, 4), nn.Flatten(), nn.Linear(40, 3))
+    x = torch.rand(6, 2, 5, 4)
+    compiled = torch.compile(net, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), net(x))
