@@ -11,13 +11,23 @@ from torch import nn
 import diffincl as di
 from diffincl.nn import *  # noqa: F403
 from diffincl.nn import (
+    AntisymmetricBlock,
+    AntisymmetricBlock2d,
     Block,
+    ConvexPotentialBlock,
+    ConvexPotentialBlock2d,
     DecayBlock,
     DecayBlock1d,
     DecayBlock2d,
+    HamiltonianBlock,
+    HamiltonianBlock2d,
+    PreActivationBlock,
+    PreActivationBlock2d,
     ResNetBlock,
     ResNetBlock1d,
     ResNetBlock2d,
+    SLLBlock,
+    SLLBlock2d,
     SymmetricBlock,
     SymmetricBlock1d,
     SymmetricBlock2d,
@@ -66,7 +76,21 @@ RESIDUAL = {
     "symmetric2d-circular": case(SymmetricBlock2d, 3, kernel_size=(3, 1), shape=(3, 5, 4), padding_mode="circular",
                                  learn_h=True),
 }
-RELATIVES: dict[str, Case] = {}
+RELATIVES = {
+    "pre-activation": case(PreActivationBlock, 4, 6, shape=(4,)),
+    "pre-activation2d": case(PreActivationBlock2d, 2, 3, h=0.5, shape=(2, 5, 4)),
+    "cpl": case(ConvexPotentialBlock, 4, 6, shape=(4,)),
+    "cpl2d": case(ConvexPotentialBlock2d, 2, 3, shape=(2, 5, 4)),
+    "cpl2d-circular": case(ConvexPotentialBlock2d, 2, 3, bias=False, padding_mode="circular", shape=(2, 5, 4)),
+    "sll": case(SLLBlock, 4, 6, shape=(4,)),
+    "sll2d": case(SLLBlock2d, 2, 3, shape=(2, 5, 4)),
+    "sll2d-circular": case(SLLBlock2d, 2, 3, padding_mode="circular", shape=(2, 5, 4)),
+    "antisymmetric": case(AntisymmetricBlock, 4, h=0.3, gamma=0.5, shape=(4,)),
+    "antisymmetric2d": case(AntisymmetricBlock2d, 2, h=0.3, gamma=0.1, shape=(2, 5, 4)),
+    "antisymmetric2d-circular": case(AntisymmetricBlock2d, 2, 5, bias=False, padding_mode="circular", shape=(2, 5, 4)),
+    "hamiltonian": case(HamiltonianBlock, 4, 3, shape=(4,)),
+    "hamiltonian2d": case(HamiltonianBlock2d, 4, 3, h=0.5, shape=(4, 5, 4)),
+}
 CASES = RESIDUAL | RELATIVES
 
 
@@ -82,6 +106,7 @@ def trained(block, shape, steps=4, lr=0.05, keep=True):
         x, w = (torch.randn(6, *shape, generator=g, dtype=F64) for _ in range(2))
         optimiser.zero_grad()
         (block(x.abs()) * w).sum().backward()
+        nn.utils.clip_grad_norm_(block.parameters(), 10.0)
         optimiser.step()
         if keep:
             block.constrain_()
@@ -98,13 +123,13 @@ def with_large_biases(block, seed=5):
     return block
 
 
-def worst_ratio(block, shape, steps=150, pairs=64, seed=4):
+def worst_ratio(block, shape, steps=80, pairs=32, seed=4):
     """The largest ‖f(x) − f(y)‖/‖x − y‖ found by gradient ascent over pairs and the biases."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(pairs, *shape, generator=g, dtype=F64).requires_grad_()
     z = torch.randn(pairs, *shape, generator=g, dtype=F64).requires_grad_()
     biases = [p for name, p in block.named_parameters() if name.startswith("b")]
-    optimiser = torch.optim.Adam([x, z, *biases], lr=0.05)
+    optimiser = torch.optim.Adam([x, z, *biases], lr=0.1)
     worst = 0.0
     for _ in range(steps):
         optimiser.zero_grad()
@@ -128,7 +153,7 @@ def test_no_ascent_beats_the_certificate(name, stage):
     assert worst <= certificate.value * (1 + 1e-12)
     assert worst <= anywhere.value * (1 + 1e-12)
     assert certificate.status == "certified"
-    assert anywhere.status == ("certified" if c.image is None else "float")
+    assert anywhere.status == ("certified" if c.image is None or isinstance(block, SLLBlock) else "float")
     assert worst > 0.2  # else the search found nothing
 
 
@@ -173,7 +198,8 @@ def test_plain_export_has_the_same_values_and_needs_torch_only(name):
     plain = block.plain()
     x = c.states()
     torch.testing.assert_close(plain(x), block(x), rtol=1e-14, atol=1e-14)
-    assert torch.equal(plain(x), block(x)) or block.learn_h  # h·F rounds once less with a step that is a number
+    # With a step that is a number h·F rounds once less than with a learned one.
+    assert torch.equal(plain(x), block(x)) or getattr(block, "learn_h", False)
     file = io.BytesIO()
     torch.save(plain, file)
     assert b"diffincl" not in file.getvalue()
@@ -331,6 +357,9 @@ def test_the_limits_of_the_constructor():
     ("A must have shape", lambda: SymmetricBlock.from_weights(torch.ones(2))),
     ("A must have shape", lambda: SymmetricBlock1d.from_weights(torch.ones(2, 2))),
     (r"b2 must have shape \(2,\)", lambda: SymmetricBlock.from_weights(torch.eye(2), b2=torch.ones(3))),
+    ("features must be even", lambda: HamiltonianBlock(3)),
+    ("gamma must be at least 0", lambda: AntisymmetricBlock(3, gamma=-1.0)),
+    ("kernel_size must be odd", lambda: SLLBlock2d(3, kernel_size=2)),
     ("A must be finite", lambda: SymmetricBlock.from_weights(torch.eye(2) / 0)),
 ])
 def test_bad_input_is_refused_with_words(words, act):
@@ -355,6 +384,72 @@ def test_weights_that_diverged_have_no_certificate():
         block.step.fill_(torch.nan)
     with pytest.raises(ValueError, match="must be finite"):
         block.certificate()
+
+
+@each(["cpl", "cpl2d", "cpl2d-circular", "sll", "sll2d", "sll2d-circular"])
+def test_convex_potentials_are_nonexpansive_whatever_the_weights(name):
+    c = CASES[name]
+    block = with_large_biases(c.block())
+    with torch.no_grad():
+        for p in block.parameters():
+            p.mul_(20)
+        if isinstance(block, SLLBlock):
+            block.log_q.copy_(torch.linspace(-1, 1, len(block.log_q)))
+    assert block.certificate(c.image).value == 1.0
+    M = map_matrix(lambda x: block.maps.affine(x, block.A, None), c.shape)
+    out = map_matrix(lambda x: block.maps.affine(x, block.outer(), None), (block.hidden, *c.shape[1:]))
+    step = torch.linalg.eigvals(out @ M).real.max()
+    assert 1.0 < step <= 2.0  # neither expanding nor idle
+    if isinstance(block, SLLBlock):
+        T = block.scaling().detach().repeat_interleave(M.shape[0] // block.hidden)
+        assert float(torch.linalg.eigvalsh(torch.diag(T) - M @ M.T)[0]) >= 0
+    with torch.no_grad():
+        block.A.zero_()
+    x = c.states()
+    assert torch.equal(block(x), x)
+    block(x).sum().backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in block.parameters() if p.grad is not None)
+
+
+def map_matrix(apply, shape):
+    with torch.no_grad():
+        return apply(torch.eye(torch.Size(shape).numel(), dtype=F64).reshape(-1, *shape)).flatten(1).T
+
+
+def test_relatives_are_their_formulas():
+    x = torch.randn(5, 4, dtype=F64)
+    block = with_large_biases(CASES["pre-activation"].block())
+    torch.testing.assert_close(block(x), x + torch.relu(x @ block.A1.T + block.b1) @ block.A2.T)
+    y = di.solve(di.Inclusion(block.field(), di.Whole()), x, [0.0, 1.0]).x[-1]
+    torch.testing.assert_close(block(x), y)
+    block = with_large_biases(CASES["cpl"].block())
+    h = 2 / torch.linalg.matrix_norm(block.A, 2) ** 2
+    torch.testing.assert_close(block(x), x - h * torch.relu(x @ block.A.T + block.b) @ block.A, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(block(x), di.solve(di.Inclusion(block.field(), di.Whole()), x, [0.0, 1.0]).x[-1])
+    block = with_large_biases(CASES["antisymmetric"].block())
+    M = block.A - block.A.T - 0.5 * torch.eye(4, dtype=F64)
+    torch.testing.assert_close(block(x), x + 0.3 * torch.tanh(x @ M.T + block.b))
+    block = with_large_biases(CASES["hamiltonian"].block())
+    y, z = x[:, :2], x[:, 2:]
+    y = y + torch.relu(z @ block.A1.T + block.b1) @ block.A1
+    z = z - torch.relu(y @ block.A2.T + block.b2) @ block.A2
+    torch.testing.assert_close(block(x), torch.cat([y, z], 1))
+
+
+@each(["antisymmetric2d", "antisymmetric2d-circular"])
+def test_the_matrix_of_an_antisymmetric_block(name):
+    c = CASES[name]
+    block = c.block()
+    M = map_matrix(lambda x: block.maps.affine(x, block.inner(), None), c.shape)
+    torch.testing.assert_close(M + M.T, -2 * block.gamma * torch.eye(len(M), dtype=F64))
+
+
+@each(["hamiltonian", "hamiltonian2d"])
+def test_hamiltonian_blocks_are_inverted(name):
+    block = with_large_biases(CASES[name].block())
+    x = torch.randn(3, *CASES[name].shape, dtype=F64)
+    torch.testing.assert_close(block.inverse(block(x)), x)
+    assert not torch.allclose(block(x), x)
 
 
 def test_blocks_in_a_network_learn_and_compile():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .. import _check, norms
 from .maps import Image, Maps
 
-__all__ = ["Block", "Certificate"]
+__all__ = ["Block", "Certificate", "constructor_call"]
 
 # Not part of the repr: they say where and how the weights begin, and the weights are in the state_dict.
 UNNAMED = ("self", "device", "generator")
@@ -72,22 +72,27 @@ class Block(nn.Module):
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        words = []
-        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
-            if name in UNNAMED:
-                continue
-            value = getattr(self, name)
-            usual = {"dtype": torch.get_default_dtype(), "hidden": self.features}.get(name, parameter.default)
-            if parameter.default is inspect.Parameter.empty:
-                words.append(repr(value))
-            elif value != usual:
-                words.append(f"{name}={value!r}")
-        return f"{type(self).__name__}({', '.join(words)})"
+        return constructor_call(self)
 
     def extra_weights(self, names: dict[str, Tensor | None]) -> None:
         """Register parameters by name, None where there is none."""
         for name, value in names.items():
             self.register_parameter(name, None if value is None else nn.Parameter(value))
+
+
+def constructor_call(module: nn.Module) -> str:
+    """The call that makes a module like this one: its arguments are attributes of the same names."""
+    words = []
+    for name, parameter in inspect.signature(type(module).__init__).parameters.items():
+        if name in UNNAMED:
+            continue
+        value = getattr(module, name)
+        default = torch.get_default_dtype() if name == "dtype" else parameter.default
+        if default is inspect.Parameter.empty:
+            words.append(repr(value))
+        elif value != (module.features if name == "hidden" and default is None else default):
+            words.append(f"{name}={value!r}")
+    return f"{type(module).__name__}({', '.join(words)})"
 
 
 def traced(module: nn.Module) -> nn.Module:
