@@ -62,7 +62,7 @@ class Maps:
             return norms.dense(A, status=status)
         if image is None:
             return norms.OperatorNorm(self.norm_at_any_size(A.detach().double()), norms.FLOAT)
-        half = [k // 2 for k in self.kernel]
+        half = [k // 2 for k in A.shape[2:]]
         if self.dims == 1:
             length = image if isinstance(image, int) else image[0]
             return norms.conv1d(A, length, padding=half[0], padding_mode=self.padding_mode, status=status)

@@ -16,7 +16,6 @@ __all__ = ["SymmetricBlock", "SymmetricBlock1d", "SymmetricBlock2d"]
 
 LIMITS = (1.0, 2.0)
 MARGIN = 0.02  # share of the limit that estimates leave free: power iteration comes from below
-ITERATIONS = 2
 
 
 class SymmetricBlock(Block):
@@ -53,7 +52,7 @@ class SymmetricBlock(Block):
 
     Notes
     -----
-    ``constrain_()`` estimates ‖A‖ by two power iterations from where the last ones ended (buffer ``direction``) and
+    ``constrain_()`` estimates ‖A‖ by a power iteration from where the last one ended (buffer ``direction``) and
     keeps 2 % of the limit free; that is from below, so ``certify_()`` takes an upper bound at the end of an epoch. The
     certificate rests on upper bounds only. Theory D3, D6.
     """
@@ -165,17 +164,20 @@ class SymmetricBlock(Block):
 
     @torch.no_grad()
     def constrain_(self) -> None:
-        """Scale A down (or the learned step) by two power iterations: cheap, from below, with a margin."""
-        size = torch.ones((), dtype=self.A.dtype, device=self.A.device)
-        for _ in range(ITERATIONS):
-            pushed = self.maps.pushed(self.A, self.direction)
-            size = pushed.norm()
-            self.direction.copy_(torch.where(size > 0, pushed / size, self.direction))
-        most = self.limit * (1 - MARGIN) / size  # of h, as size is ‖A‖²
+        """Scale A down (or the learned step) by an estimate from below, with a margin."""
+        size = self._estimate()
         if self.step is None:
-            self.A.mul_((most / self.h).sqrt().clamp(max=1.0))
+            self.A.mul_((size * (self.h / (self.limit * (1 - MARGIN)))).clamp_(min=1.0).rsqrt_())
         else:
-            self.step.copy_(self.step.clamp(min=0.0).minimum(most))
+            self.step.clamp_(min=0.0).copy_(torch.minimum(self.step, self.limit * (1 - MARGIN) / size))
+
+    def _estimate(self) -> Tensor:
+        """‖A‖² from below, by one power iteration."""
+        pushed = self.maps.pushed(self.A, self.direction)
+        size = pushed.norm()
+        # A direction that A does not see at all is left for the next time.
+        torch.where(size > 0, pushed / size, self.direction, out=self.direction)
+        return size
 
     @torch.no_grad()
     def certify_(self, image: Image | None = None, *, status: str = norms.FLOAT) -> Certificate:
