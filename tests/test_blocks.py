@@ -170,6 +170,7 @@ def test_repr_is_the_constructor_call(name):
     block = CASES[name].block(dtype=torch.float32)
     again = eval(repr(block))
     assert type(again) is type(block)
+    assert "dtype" not in repr(block)
     assert repr(again) == repr(block)
     again.load_state_dict(block.state_dict())
     x = CASES[name].states(dtype=torch.float32)
@@ -260,6 +261,13 @@ def test_decay_blocks_keep_a_nonnegative_matrix_and_do_not_let_states_grow(name)
     with torch.no_grad():
         block.b2.zero_()
     assert bool((block(x).flatten(1).norm(dim=1) <= x.flatten(1).norm(dim=1)).all())
+
+
+def test_parametrisations_begin_with_the_same_matrix():
+    first, *others = [DecayBlock(4, 6, parametrisation=p, generator=torch.Generator().manual_seed(0), dtype=F64).outer()
+                      for p in ("projection", "softplus", "square")]
+    for other in others:
+        torch.testing.assert_close(other, first, rtol=1e-6, atol=2e-6)
 
 
 def test_projected_decay_blocks_would_leave_the_structure_without_projection():
@@ -434,6 +442,19 @@ def test_relatives_are_their_formulas():
     y = y + torch.relu(z @ block.A1.T + block.b1) @ block.A1
     z = z - torch.relu(y @ block.A2.T + block.b2) @ block.A2
     torch.testing.assert_close(block(x), torch.cat([y, z], 1))
+
+
+def test_a_half_step_of_a_hamiltonian_block_attains_its_factor():
+    """With all units on and A2 = 0: (y, z) ↦ (y + hA1ᵀA1z, z) + const."""
+    block = HamiltonianBlock(4, 3, h=0.1, dtype=F64)
+    with torch.no_grad():
+        block.b1.fill_(1000.0)
+        block.A2.zero_()
+        inputs = torch.eye(4, dtype=F64)
+        M = (block(inputs) - block(0 * inputs)).T
+    true = float(torch.linalg.matrix_norm(M, 2))
+    assert true > 1.01
+    assert true - 1e-9 <= block.certificate().value <= true + 1e-9
 
 
 @each(["antisymmetric2d", "antisymmetric2d-circular"])

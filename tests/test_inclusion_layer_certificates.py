@@ -75,6 +75,28 @@ def test_of_a_transposed_pair_the_general_factor_is_near_one():
     assert abs(module.certificate(5).value - (1 + (0.1 * L) ** 2) ** 0.5) < 1e-6
 
 
+def test_forward_euler_has_the_factor_of_the_weights_at_the_start_of_its_step():
+    A, b1, _, b2 = (v[0] for v in kernels(size=2.0))
+    field = di.ConvResNetSField(di.PiecewiseLinear(torch.stack([A, 0 * A])), b1, b2)
+    module = di.nn.InclusionLayer(field, di.Orthant(), [0.0, 1.0])
+    size = float(di.norms.conv2d(A, 5).value) ** 2
+    assert abs(module.certificate(5).value / (size - 1) - 1) < 1e-9
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "circular"])
+def test_a_layer_that_pushes_outward_attains_its_factor(padding_mode):
+    """A2 = −A1ᵀ with all units on: x⁺ = x + hAᵀAx + const, of norm 1 + h‖A‖²; nothing may be below."""
+    A, b1, _, b2 = (v[0] for v in kernels())
+    field = di.ConvResNetField(A, b1 + 1000, -adjoint_kernel(A), b2, padding_mode=padding_mode)
+    module = di.nn.InclusionLayer(field, di.Whole(), [0.0, 0.1])
+    inputs = torch.eye(2 * 20, dtype=F64).reshape(-1, 2, 5, 4)
+    M = (module(inputs) - module(0 * inputs)).flatten(1).T
+    true = float(torch.linalg.matrix_norm(M, 2))
+    assert true > 1.1
+    assert true <= module.certificate((5, 4)).value <= true * 1.001
+    assert true <= module.certificate().value
+
+
 def test_a_dense_layer_takes_the_bound_of_its_flow():
     A, zero = torch.eye(2), torch.zeros(2)
     module = di.nn.InclusionLayer(di.ResNetSField(A, zero, zero), di.Orthant(), [0.0, 1.0, 2.0], di.ProxHeun())
