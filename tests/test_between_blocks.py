@@ -1,6 +1,7 @@
 """Normalisation that keeps the structure, and maps between resolutions: norms against the matrix of the map."""
 
 import copy
+import io
 
 import pytest
 import torch
@@ -46,6 +47,10 @@ def test_norms_of_maps_between_resolutions(module, shape, norm):
     assert repr(again) == repr(module)
     x = torch.rand(3, *shape)
     assert torch.equal(again(x), module(x))
+    plain, file = module.plain(), io.BytesIO()
+    assert torch.equal(plain(x), module(x))
+    torch.save(plain, file)
+    assert b"diffincl" not in file.getvalue()
 
 
 @pytest.mark.parametrize(("kind", "shape"), [(BatchNorm1d, (3,)), (BatchNorm1d, (3, 5)), (BatchNorm2d, (3, 5, 4))])

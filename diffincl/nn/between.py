@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from .. import _check, norms
 from ..bounds.folding import fold_batch_norm, fold_symmetric, pooling_norm
-from .base import Certificate, constructor_call
+from .base import Certificate, constructor_call, traced
 from .maps import Image
 
 __all__ = ["AveragePool", "BatchNorm1d", "BatchNorm2d", "GlobalMean", "PadChannels", "Subsample"]
@@ -150,6 +150,10 @@ class Between(nn.Module):
 
     def constrain_(self) -> None:
         """Nothing is learned."""
+
+    def plain(self) -> nn.Module:
+        """The same map in torch's own classes."""
+        return traced(self)
 
     def __repr__(self) -> str:
         return constructor_call(self)
