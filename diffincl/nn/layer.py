@@ -7,7 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .. import _check
+from .. import _check, norms
+from ..bounds import discrete_sensitivity
 from ..fields import (
     ConvResNetDField,
     ConvResNetField,
@@ -25,6 +26,9 @@ from ..schemes import ARS222, ForwardEuler, ProxHeun, Scheme
 from ..solve import solve
 from ..solve.planned import sums_are_finite
 from ..steps import plan
+from .base import Certificate
+from .factors import ROOM, euler_factor, symmetric_factor
+from .maps import Image, Maps
 
 __all__ = ["InclusionLayer"]
 
@@ -115,6 +119,44 @@ class InclusionLayer(nn.Module):
         if self._fitting != kind:
             self.field.validate(x0)
             self._fitting = kind
+
+    def certificate(self, image: Image | None = None, *, status: str = norms.CERTIFIED) -> Certificate:
+        """The ℓ2 Lipschitz factor of x(0) ↦ x(T) with the present weights.
+
+        Of a dense field the bound ``discrete_sensitivity`` with rate "step"; of a convolutional one the product of the
+        factors of its layers, on images of that size or, without ``image``, of every size (``ForwardEuler`` only).
+        """
+        field = self.flow.field
+        if isinstance(field, ConvResNetField):
+            return self._product(field, image, status)
+        if image is not None:
+            raise ValueError(f"a layer with a {type(field).__name__} has no image; got image = {image!r}.")
+        bound = discrete_sensitivity(self.flow, self.times, self.scheme, rate="step")
+        return Certificate(float(bound.curve[-1]), bound.status, bound.statement)
+
+    def _product(self, field: ConvResNetField, image: Image | None, status: str) -> Certificate:
+        """The product of the factors of the steps of forward Euler, each with the weights at its start."""
+        if not (isinstance(self.scheme, ForwardEuler) and self.g.convex):
+            raise ValueError(f"the factor of convolutional layers is that of ForwardEuler() with a convex g; got "
+                             f"{self.scheme} and {self.g}.")
+        layers = []
+        for a, b in pairwise(plan(field, self.t).t):
+            weights = field.weights_on(a, b)(a)
+            A1, A2, h = weights.A1.detach(), weights.A2.detach(), b - a
+            maps = Maps(A1.ndim - 2, tuple(A1.shape[2:]), field.padding_mode)
+            if isinstance(field, ConvResNetSField):
+                norm = maps.norm(A1, image, status)
+                layers.append(symmetric_factor(h * float(norm.value) ** 2 * ROOM, norm.status))
+            else:
+                layers.append(euler_factor(maps, A1, A2, h, image, status))
+        value = 1.0
+        for layer in layers:
+            value = value if layer.value == 1 else value * layer.value * ROOM
+        return Certificate(value, layers[0].status, f"product of {len(layers)} factors")
+
+    def extra_repr(self) -> str:
+        first, last, steps = self.times[0], self.times[-1], len(self.times) - 1
+        return f"g={self.g}, {steps} steps from t = {first:g} to {last:g}, scheme={self.scheme}"
 
 
 def _inside(C: Whole | Orthant | Box, x: Tensor) -> bool:
