@@ -75,6 +75,14 @@ class Network(nn.Module):
         """∫‖θ'‖²dt over all stages."""
         return torch.stack([stage.roughness() for stage in self.stages]).sum()
 
+    def argument(self, x: Tensor) -> Tensor:
+        """The argument of the head, (*batch, features)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, (*batch, classes)."""
+        return self.head(self.argument(x))
+
     def sensitivity(self, status: str = "float", rate: str = "best") -> OperatorNorm:
         """Lipschitz factor in ℓ2 from the input to the argument of the head, from above; see ``Stage.factor``."""
         raise NotImplementedError
@@ -122,8 +130,8 @@ class DenseResNet(Network):
         features, classes = _check.count("features", features), _check.count("classes", classes)
         self.variant, width = _check.choice("variant", variant, VARIANTS), _check.count("width", width)
         self.lift, self.head = nn.Linear(features, width), nn.Linear(width, classes)
-        _start(self.lift, generator)
-        _start(self.head, generator)
+        start(self.lift, generator)
+        start(self.head, generator)
         if isometric:
             parametrizations.orthogonal(self.lift)
             parametrize.register_parametrization(self.head, "weight", UnitRows())
@@ -138,13 +146,13 @@ class DenseResNet(Network):
         """The initial state x0 = ReLU(lift(x)), (*batch, width)."""
         return torch.relu(self.lift(x))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, (*batch, classes)."""
-        return self.head(self.layers(self.features(x)))
+    def argument(self, x: Tensor) -> Tensor:
+        """The state after the layers, (*batch, width)."""
+        return self.layers(self.features(x))
 
     def sensitivity(self, status: str = "float", rate: str = "best") -> OperatorNorm:
         """‖lift‖ times the factor of the layers."""
-        return _product(status, norms.dense(self.lift.weight.detach(), status=status), self.layers.factor(status, rate))
+        return product(status, norms.dense(self.lift.weight.detach(), status=status), self.layers.factor(status, rate))
 
 
 class ImageResNet(Network):
@@ -205,8 +213,8 @@ class ImageResNet(Network):
                               limit=limit, padding_mode=padding_mode, generator=generator))
         self.body, self.pixels = nn.ModuleList(body), size
         self.close, self.head = nn.BatchNorm1d(widths[-1]), nn.Linear(widths[-1], classes)
-        _start(self.stem, generator)
-        _start(self.head, generator)
+        start(self.stem, generator)
+        start(self.head, generator)
 
     def features(self, x: Tensor) -> Tensor:
         """The initial state, (n, widths[0], *image)."""
@@ -215,16 +223,12 @@ class ImageResNet(Network):
                              f"of this network; got {_check.describe(x)}.")
         return torch.relu(self.open(self.stem(x)))
 
-    def states(self, x: Tensor) -> Tensor:
-        """The argument of the head's batch normalisation: means over the pixels of the last state, (n, widths[-1])."""
+    def argument(self, x: Tensor) -> Tensor:
+        """Means over the pixels of the last state, normalised, (n, widths[-1])."""
         x = self.features(x)
         for part in self.body:
             x = part(x)
-        return x.flatten(2).mean(-1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, (n, classes)."""
-        return self.head(self.close(self.states(x)))
+        return self.close(x.flatten(2).mean(-1))
 
     def sensitivity(self, status: str = "float", rate: str = "best") -> OperatorNorm:
         """The product of the factors of all parts, of the network in evaluation mode."""
@@ -236,7 +240,7 @@ class ImageResNet(Network):
         pixels = torch.tensor(self.pixels).prod().double()
         scale = (self.close.weight / (self.close.running_var + self.close.eps).sqrt()).detach().double().abs().max()
         parts = [part.factor(status, rate) if isinstance(part, Stage) else part.factor(status) for part in self.body]
-        return _product(status, first, *parts, OperatorNorm(scale / pixels.sqrt(), status))
+        return product(status, first, *parts, OperatorNorm(scale / pixels.sqrt(), status))
 
 
 class Halve(nn.Module):
@@ -274,7 +278,7 @@ class UnitRows(nn.Module):
         return W
 
 
-def _start(layer: nn.Module, generator: torch.Generator | None) -> None:
+def start(layer: nn.Module, generator: torch.Generator | None) -> None:
     """Normal weights of variance 1/fan in, no bias."""
     with torch.no_grad():
         fan = layer.weight[0].numel()
@@ -283,7 +287,7 @@ def _start(layer: nn.Module, generator: torch.Generator | None) -> None:
             layer.bias.zero_()
 
 
-def _product(status: str, *parts: OperatorNorm) -> OperatorNorm:
+def product(status: str, *parts: OperatorNorm) -> OperatorNorm:
     """The product of norms, rounded up."""
     value = torch.stack([part.value.double().reshape(()) for part in parts]).prod()
     return OperatorNorm(value * (1 + 4 * len(parts) * norms.UNIT), status)

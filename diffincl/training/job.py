@@ -13,7 +13,7 @@ from torch import Generator
 
 from .. import _check
 from ..data import ImageData, cifar10, cifar100, digits, mnist1d
-from ..nn import DenseResNet, ImageResNet, Network
+from ..nn import RELATIVES, BlockNet, DenseResNet, ImageResNet, Network
 from ..storage import write_atomically
 from . import company
 from .checkpoints import Checkpoints
@@ -34,12 +34,12 @@ class Job:
     ----------
     data : "digits", "mnist1d", "cifar10" or "cifar100"
     model : "dense" (``DenseResNet``) or "image" (``ImageResNet``)
-    variant : "resnet", "d" or "s"
+    variant : "resnet", "d" or "s", or of dense networks a relative: a name in ``diffincl.nn.RELATIVES``
     depth : int
     width : int
         Of the dense network.
-    widths : tuple of int
-        Of the stages of the image network.
+    widths, kernel : tuple of int, odd int
+        Channels of the stages of the image network; side of its kernels.
     horizon, curves, limit, isometric
         See the networks; ``isometric`` is for the dense one.
     recipe : Recipe
@@ -57,6 +57,7 @@ class Job:
     depth: int = 10
     width: int = 64
     widths: tuple[int, ...] = (16, 32, 64)
+    kernel: int = 3
     horizon: float = 1.0
     curves: str = "constant"
     limit: float = 1.0
@@ -66,6 +67,9 @@ class Job:
     def __post_init__(self) -> None:
         _check.choice("data", self.data, DATA)
         _check.choice("model", self.model, MODELS)
+        if self.variant in RELATIVES and (self.model != "dense" or self.isometric):
+            raise ValueError(f"variant {self.variant!r} comes as model 'dense' that is not isometric; got model "
+                             f"{self.model!r}, isometric = {self.isometric}.")
         if self.isometric and self.model != "dense":
             raise ValueError("isometric is for the dense network; got model 'image'. Take model 'dense'.")
 
@@ -89,7 +93,10 @@ class Job:
                 "generator": Generator().manual_seed(self.recipe.seed)}
         if self.model == "image":
             return ImageResNet(self.variant, self.depth, widths=self.widths, classes=classes, channels=shape[0],
-                               image=shape[1:], **more)
+                               image=shape[1:], kernel=self.kernel, **more)
+        if self.variant in RELATIVES:
+            return BlockNet(torch.Size(shape).numel(), classes, variant=self.variant, width=self.width,
+                            depth=self.depth, horizon=self.horizon, generator=more["generator"])
         with torch.random.fork_rng(devices=[]):  # from which an orthogonal matrix is completed
             torch.manual_seed(self.recipe.seed)
             return DenseResNet(torch.Size(shape).numel(), classes, variant=self.variant, width=self.width,

@@ -1,0 +1,123 @@
+"""What is measured of a trained network, the same for all studies."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.linalg import matrix_norm, vector_norm
+
+from ..bounds import robust_radius
+from ..data import ImageData, corruptions, pgd
+from ..nn import BlockNet, Network
+from ..norms import dense
+from ..training import accuracy
+
+__all__ = ["DEEPER", "RADII", "SIZES", "examine"]
+
+SIZES: dict[str, tuple[float, ...]] = {  # of corruptions, in the units of ``diffincl.data.corruptions``
+    "gaussian_noise": (0.1, 0.2, 0.3), "structured_noise": (0.25, 0.5, 1.0), "blur": (0.5, 1.0), "contrast": (0.5, 0.8),
+    "occlusion": (0.25, 0.5)}
+RADII = (0.05, 0.1, 0.2, 0.3, 0.5)
+DEEPER = (2, 4, 8)  # times the layers of training
+LOOKED_AT = 128  # test samples for what needs derivatives
+
+
+def examine(net: Network, data: ImageData, seed: int) -> dict[str, Any]:
+    """Accuracy, clean, corrupted and deeper; sensitivity, from above and observed; accuracy against radius.
+
+    Parameters
+    ----------
+    net : Network
+        Trained, in evaluation mode.
+    data : ImageData
+        In the form that the network takes.
+    seed : int
+        Of noise and attacks.
+
+    Returns
+    -------
+    dict
+        "clean"; "corrupted" {name: {size: accuracy}}; "deeper" {times: {"accuracy", "difference"}}, the difference being
+        the mean distance of the head's argument from that at half as many layers, relative; "factor" and "status" (from
+        the input to the head's argument, from above), "observed" (the largest expansion at test samples); "radius"
+        {radius: {"certified", "attacked"}}.
+    """
+    net.eval()
+    return {"clean": accuracy(net, data.test_x, data.test_y), "train": accuracy(net, data.train_x, data.train_y),
+            "corrupted": _corrupted(net, data, seed), "deeper": _deeper(net, data), **_sensitivity(net, data),
+            "radius": _radii(net, data, seed)}
+
+
+def _corrupted(net: Network, data: ImageData, seed: int) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for name, sizes in SIZES.items():
+        if len(data.shape) < 3 and name in ("blur", "contrast", "occlusion"):
+            continue
+        for size in sizes:
+            x = corruptions[name](data.test_x.reshape(-1, *data.shape), size, Generator().manual_seed(seed),
+                                  clip=data.limits).reshape(data.test_x.shape)
+            found.setdefault(name, {})[f"{size:g}"] = accuracy(net, x, data.test_y)
+    return found
+
+
+@torch.no_grad()
+def _deeper(net: Network, data: ImageData) -> dict[str, dict[str, float]]:
+    """The same curves with more layers."""
+    if isinstance(net, BlockNet):
+        return {}
+    found, before = {}, net.argument(data.test_x)
+    for times in DEEPER:
+        deep = net.at_depth(times * net.depth)
+        after = deep.argument(data.test_x)
+        apart = vector_norm(after - before, dim=-1) / vector_norm(after, dim=-1)
+        found[str(times)] = {"accuracy": accuracy(deep, data.test_x, data.test_y), "difference": float(apart.mean())}
+        before = after
+    return found
+
+
+def _sensitivity(net: Network, data: ImageData) -> dict[str, Any]:
+    """The factor of the network up to its head, and the largest norm of its Jacobian at test samples."""
+    factor = net.sensitivity()
+    x = data.test_x[:LOOKED_AT]
+
+    def argument(sample: Tensor) -> Tensor:
+        return net.argument(sample.unsqueeze(0)).squeeze(0)
+
+    jacobians = torch.func.vmap(torch.func.jacrev(argument), chunk_size=16)(x).detach()
+    observed = matrix_norm(jacobians.flatten(2).double(), 2).max()
+    return {"factor": float(factor.value), "status": factor.status, "observed": float(observed)}
+
+
+def _radii(net: Network, data: ImageData, seed: int) -> dict[str, dict[str, float]]:
+    """Shares of test samples that stay right: for every perturbation, by the bound, and under attack."""
+    x, y = data.test_x[:LOOKED_AT], data.test_y[:LOOKED_AT]
+    with torch.no_grad():
+        logits = net(x).double()
+    right = logits.argmax(-1) == y
+    factor = float(net.sensitivity().value)
+    if not math.isfinite(factor):
+        factor = math.inf
+    error = rounding(net, x)
+    certified = torch.where(right, robust_radius(logits, factor, net.head.weight.detach(), error=error), 0.0) \
+        if math.isfinite(factor) else torch.zeros(len(x), dtype=torch.float64)
+    found = {}
+    for radius in RADII:
+        moved = pgd(net, x, y, radius, generator=Generator().manual_seed(seed), clip=data.limits)
+        found[f"{radius:g}"] = {"certified": float((certified >= radius).double().mean()),
+                                "attacked": accuracy(net, moved, y)}
+    return found
+
+
+def rounding(net: Network, x: Tensor) -> float:
+    """The largest difference between the logits in the dtype of the network and in float64."""
+    import copy
+
+    with torch.no_grad():
+        exact = copy.deepcopy(net).double()(x.double())
+        return float((net(x).double() - exact).abs().max())
+
+
+_ = dense
