@@ -37,7 +37,7 @@ class PlusLinearField(ResNetField):
 
     def __init__(self, A1: Weight, b1: Weight, A2: Weight, b2: Weight, M: Weight):
         torch.nn.Module.__init__(self)
-        self._set(A1=A1, b1=b1, A2=A2, b2=b2, M=M)
+        self.set_weights({"A1": A1, "b1": b1, "A2": A2, "b2": b2, "M": M})
 
     def weights_on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Weights]:
         """The weights with the 2d units of Mx."""
@@ -75,7 +75,7 @@ class LeakySField(ResNetField):
 
     def __init__(self, A: Weight, b1: Weight, b2: Weight, slope: Weight):
         torch.nn.Module.__init__(self)
-        self._set(A=A, b1=b1, b2=b2, slope=slope)
+        self.set_weights({"A": A, "b1": b1, "b2": b2, "slope": slope})
 
     def weights_on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Weights]:
         """The weights with one unit for each side of ρ."""
