@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from . import __version__, experiment, report
 from .statements import STATEMENTS, read_witness, replay
+from .study_command import add_experiment
 from .train_command import add_train
 
 __all__ = ["main"]
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("witness", type=Path, metavar="FILE", help="such as out/check/witnesses/C3.json")
     again.set_defaults(run=_replay)
     add_train(commands)
+    add_experiment(commands)
     return parser
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,9 @@ from ..fields import (
 )
 from ..fields.layered import Nonnegative, Symmetric
 from ..functions import Orthant
+from .factors import ROOM, euler_factor
 from .layer import InclusionLayer
+from .maps import Maps
 
 __all__ = ["CURVES", "VARIANTS", "Stage"]
 
@@ -94,7 +97,7 @@ class Stage(InclusionLayer):
         more = {"padding_mode": padding_mode} if image else {}
         field = FIELDS[bool(image)][variant](*weights.values(), curve(width), **more)
         super().__init__(field, Orthant(), torch.linspace(0, horizon, depth + 1, dtype=torch.float64))
-        self.variant, self.limit, self.image = variant, limit, tuple(image)
+        self.variant, self.limit, self.image, self.kernel = variant, limit, tuple(image), taps
         if isinstance(field, Symmetric):
             self.register_buffer("directions", torch.randn(len(field.A.values), width, *image, generator=generator))
             self.cap_(turns=20)
@@ -109,6 +112,11 @@ class Stage(InclusionLayer):
         """Length of a layer, T/N."""
         return self.times[-1] / self.depth
 
+    @property
+    def pieces(self) -> int:
+        """Number of pieces of the weights."""
+        return len(self.field.knots) - 1
+
     def at_depth(self, n: int) -> Stage:
         """The same curves, shared, with n layers; n is a multiple of the number of their pieces.
 
@@ -117,7 +125,7 @@ class Stage(InclusionLayer):
         ValueError
             If a layer would lie across a knot of the weights.
         """
-        n, pieces = _check.count("n", n), len(self.field.knots) - 1
+        n, pieces = _check.count("n", n), self.pieces
         if n % pieces:
             raise ValueError(f"n must be a multiple of {pieces}, the number of pieces of the weights; got {n}. Take "
                              f"{pieces * max(1, round(n / pieces))}.")
@@ -196,8 +204,8 @@ class Stage(InclusionLayer):
     @torch.no_grad()
     def factor(self, status: str = "float", rate: str = "best") -> norms.OperatorNorm:
         """Lipschitz factor of the stage in ℓ2, from above: D3 for "s", else the product of a rate of the ladder for
-        dense layers (seconds for "best", R8 and its relatives; an instant for "global"), that of 1 + h‖A1‖‖A2‖ for
-        convolutions."""
+        dense layers (seconds for "best", R8 and its relatives; an instant for "global"), the least of D1 and D4 at a
+        channelwise R3 for convolutions."""
         if isinstance(self.field, Symmetric):
             size = self.norm_of(self.field.A.values, status).value.max()
             layer = (self.h * size**2 * (1 + 8 * norms.UNIT) - 1).clamp_min(1.0)
@@ -206,11 +214,16 @@ class Stage(InclusionLayer):
         if not self.image:
             bound = bounds.discrete_sensitivity(self.flow, self.t, rate=rate)
             return norms.OperatorNorm(bound.curve[-1], bound.status)
-        A1, A2 = (self.norm_of(curve.values, status).value for name, curve in self.curves.items() if name[0] == "A")
-        nodes = A1 * A2 if len(A1) == len(self.field.knots) - 1 else torch.maximum(A1[:-1], A1[1:]) * torch.maximum(
-            A2[:-1], A2[1:])
-        layers = (1 + self.h * nodes).log().repeat_interleave(self.depth // len(nodes)).sum()
-        return norms.OperatorNorm(layers.exp() * (1 + 1e-12), status)
+        if rate == "global":
+            norm = [self.norm_of(curve.values, status).value for name, curve in self.curves.items() if name[0] == "A"]
+            pieces = norm if len(norm[0]) == self.pieces else [torch.maximum(v[:-1], v[1:]) for v in norm]
+            layers = (1 + self.h * pieces[0] * pieces[1]).log().sum() * (self.depth // self.pieces)
+            return norms.OperatorNorm(layers.exp() * (1 + 1e-12), status)
+        value, maps = 1.0, Maps(len(self.image), self.kernel, self.field.padding_mode)
+        for a, b in pairwise(self.times):
+            weights = self.field.weights_on(a, b)(a)
+            value *= euler_factor(maps, weights.A1, weights.A2, b - a, self.image, status).value * ROOM
+        return norms.OperatorNorm(torch.tensor(value, dtype=torch.float64), status)
 
     def cost(self) -> Tensor:
         """∫(‖A1‖² + ‖A2‖²)dt in the Frobenius norm of matrices or kernels (theory C8)."""

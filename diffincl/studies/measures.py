@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import copy
 from typing import Any
 
 import torch
@@ -12,7 +12,6 @@ from torch.linalg import matrix_norm, vector_norm
 from ..bounds import robust_radius
 from ..data import ImageData, corruptions, pgd
 from ..nn import BlockNet, Network
-from ..norms import dense
 from ..training import accuracy
 
 __all__ = ["DEEPER", "RADII", "SIZES", "examine"]
@@ -22,7 +21,7 @@ SIZES: dict[str, tuple[float, ...]] = {  # of corruptions, in the units of ``dif
     "occlusion": (0.25, 0.5)}
 RADII = (0.05, 0.1, 0.2, 0.3, 0.5)
 DEEPER = (2, 4, 8)  # times the layers of training
-LOOKED_AT = 128  # test samples for what needs derivatives
+DIFFERENTIATED, ATTACKED = 128, 400  # test samples looked at, at most
 
 
 def examine(net: Network, data: ImageData, seed: int) -> dict[str, Any]:
@@ -40,15 +39,16 @@ def examine(net: Network, data: ImageData, seed: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        "clean"; "corrupted" {name: {size: accuracy}}; "deeper" {times: {"accuracy", "difference"}}, the difference being
-        the mean distance of the head's argument from that at half as many layers, relative; "factor" and "status" (from
-        the input to the head's argument, from above), "observed" (the largest expansion at test samples); "radius"
-        {radius: {"certified", "attacked"}}.
+        "clean", "train"; "corrupted" {name: {size: accuracy}}; "deeper" {times: {"accuracy", "difference"}}, the
+        difference being the distance of the head's argument from that at half as many layers, relative; "factor"
+        and "status" (from the input to the head's argument, from above), "observed" (the largest expansion at test
+        samples); "radius" {radius: {"certified", "attacked"}}.
     """
     net.eval()
+    sensitivity = _sensitivity(net, data)
     return {"clean": accuracy(net, data.test_x, data.test_y), "train": accuracy(net, data.train_x, data.train_y),
-            "corrupted": _corrupted(net, data, seed), "deeper": _deeper(net, data), **_sensitivity(net, data),
-            "radius": _radii(net, data, seed)}
+            "corrupted": _corrupted(net, data, seed), "deeper": _deeper(net, data), **sensitivity,
+            "radius": _radii(net, data, sensitivity["factor"], seed)}
 
 
 def _corrupted(net: Network, data: ImageData, seed: int) -> dict[str, dict[str, float]]:
@@ -72,8 +72,8 @@ def _deeper(net: Network, data: ImageData) -> dict[str, dict[str, float]]:
     for times in DEEPER:
         deep = net.at_depth(times * net.depth)
         after = deep.argument(data.test_x)
-        apart = vector_norm(after - before, dim=-1) / vector_norm(after, dim=-1)
-        found[str(times)] = {"accuracy": accuracy(deep, data.test_x, data.test_y), "difference": float(apart.mean())}
+        apart = vector_norm(after - before) / vector_norm(after).clamp_min(1e-30)
+        found[str(times)] = {"accuracy": accuracy(deep, data.test_x, data.test_y), "difference": float(apart)}
         before = after
     return found
 
@@ -81,7 +81,7 @@ def _deeper(net: Network, data: ImageData) -> dict[str, dict[str, float]]:
 def _sensitivity(net: Network, data: ImageData) -> dict[str, Any]:
     """The factor of the network up to its head, and the largest norm of its Jacobian at test samples."""
     factor = net.sensitivity()
-    x = data.test_x[:LOOKED_AT]
+    x = data.test_x[:DIFFERENTIATED]
 
     def argument(sample: Tensor) -> Tensor:
         return net.argument(sample.unsqueeze(0)).squeeze(0)
@@ -91,18 +91,14 @@ def _sensitivity(net: Network, data: ImageData) -> dict[str, Any]:
     return {"factor": float(factor.value), "status": factor.status, "observed": float(observed)}
 
 
-def _radii(net: Network, data: ImageData, seed: int) -> dict[str, dict[str, float]]:
+def _radii(net: Network, data: ImageData, factor: float, seed: int) -> dict[str, dict[str, float]]:
     """Shares of test samples that stay right: for every perturbation, by the bound, and under attack."""
-    x, y = data.test_x[:LOOKED_AT], data.test_y[:LOOKED_AT]
+    x, y = data.test_x[:ATTACKED], data.test_y[:ATTACKED]
     with torch.no_grad():
         logits = net(x).double()
     right = logits.argmax(-1) == y
-    factor = float(net.sensitivity().value)
-    if not math.isfinite(factor):
-        factor = math.inf
-    error = rounding(net, x)
-    certified = torch.where(right, robust_radius(logits, factor, net.head.weight.detach(), error=error), 0.0) \
-        if math.isfinite(factor) else torch.zeros(len(x), dtype=torch.float64)
+    radius = robust_radius(logits, factor, net.head.weight.detach(), error=_rounding(net, x))
+    certified = torch.where(right, radius, 0.0)
     found = {}
     for radius in RADII:
         moved = pgd(net, x, y, radius, generator=Generator().manual_seed(seed), clip=data.limits)
@@ -111,13 +107,8 @@ def _radii(net: Network, data: ImageData, seed: int) -> dict[str, dict[str, floa
     return found
 
 
-def rounding(net: Network, x: Tensor) -> float:
+@torch.no_grad()
+def _rounding(net: Network, x: Tensor) -> float:
     """The largest difference between the logits in the dtype of the network and in float64."""
-    import copy
-
-    with torch.no_grad():
-        exact = copy.deepcopy(net).double()(x.double())
-        return float((net(x).double() - exact).abs().max())
-
-
-_ = dense
+    exact = copy.deepcopy(net).double()(x.double())
+    return float((net(x).double() - exact).abs().max())
