@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -23,7 +24,6 @@ from ..functions import Box, Orthant, ProxFunction, Whole
 from ..inclusion import Inclusion
 from ..schemes import ARS222, ForwardEuler, ProxHeun, Scheme
 from ..solve import solve
-from ..solve.planned import sums_are_finite
 from ..steps import plan
 
 __all__ = ["InclusionLayer"]
@@ -31,6 +31,7 @@ __all__ = ["InclusionLayer"]
 QUICK_FIELDS = (ResNetField, ResNetDField, ResNetSField, ConvResNetField, ConvResNetDField, ConvResNetSField)
 QUICK_SETS = (Whole, Orthant, Box)
 QUICK_SCHEMES = (ForwardEuler, ProxHeun, ARS222)
+STACKED = 2**14  # states of up to so many entries are looked at in one stack, larger ones one by one, without a copy
 
 
 class InclusionLayer(nn.Module):
@@ -101,12 +102,13 @@ class InclusionLayer(nn.Module):
         self._validate(x0)
         if _check.concrete(x0) and not _inside(self.g, x0):
             return None
-        step, x, points = self.scheme.step, x0, []
+        step, x, points, look, small = self.scheme.step, x0, [], _check.concrete(x0), x0.numel() <= STACKED
         for F, (a, b), (t, t_next) in zip(self.field.along(self.ends), pairwise(self.ends), pairwise(self.instants),
                                           strict=True):
             x, z = step(F, self.g, t, t_next, b - a, x)
-            points.append(z)
-        return x if sums_are_finite(points, x) else None
+            if look:  # a sum is finite only if its terms are, and the prox of a finite z is
+                points.append(z.detach() if small else z.detach().sum())
+        return x if not look or math.isfinite(float(torch.stack(points).sum())) else None
 
     def _validate(self, x0: Tensor) -> None:
         """``field.validate``, once for states of one kind."""

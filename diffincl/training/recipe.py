@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -116,6 +117,8 @@ class Recipe:
             return SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         return {"adam": Adam, "adamw": AdamW}[self.optimiser](parameters, lr=self.lr, weight_decay=self.weight_decay)
 
-    def cast(self, device: torch.device) -> torch.autocast:
+    def cast(self, device: torch.device) -> AbstractContextManager[object]:
         """The precision as a context."""
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+        if self.precision == "bfloat16":
+            return torch.autocast(device.type, dtype=torch.bfloat16)
+        return nullcontext()

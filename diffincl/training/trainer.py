@@ -120,11 +120,12 @@ class Trainer:
         self.net.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.lr_of(self.done)
-        sums = torch.zeros(2, dtype=torch.float64)
+        loss, right = 0.0, 0
         for rows in self._batches(torch.randperm(len(self.data.train_x), generator=self.order)):
-            sums += self.step(rows)
+            more, more_right = self.step(rows)
+            loss, right = loss + more, right + more_right
             advance()
-        sums = sums.to(self.device)  # where the processes can exchange it
+        sums = torch.tensor([loss, right], dtype=torch.float64, device=self.device)
         company.total([sums])
         self._average_statistics()
         norm = self.net.certify_()
@@ -163,8 +164,9 @@ class Trainer:
         self.noise.set_state(state["noise"].cpu())
         self.done = state["done"]
 
-    def step(self, rows: Tensor) -> Tensor:
-        """One optimiser step: the sum of the cross entropies of this process, and of the samples it has right."""
+    def step(self, rows: Tensor) -> tuple[float, int]:
+        """One optimiser step on some samples: the sum of the cross entropies of this process, and how many samples it
+        has right."""
         x, y = self.data.train_x[rows], self.data.train_y[rows]
         if self.recipe.augment:
             x = self.data.augment(x, self.noise)
@@ -181,7 +183,7 @@ class Trainer:
             clip_grad_norm_(weights, self.recipe.clip)
         self.optimiser.step()
         self.net.constrain_()
-        return torch.tensor([value, float(right)], dtype=torch.float64)
+        return value, int(right)
 
     def _loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of the cross entropies, NaN where states have left the range of the dtype; number of correct ones."""
