@@ -20,7 +20,8 @@ from ..fields import (
     ResNetSField,
     as_field,
 )
-from ..functions import Box, Orthant, ProxFunction, Whole
+from ..fields.layered import LayeredField
+from ..functions import Box, ConvexSet, Orthant, ProxFunction, Whole
 from ..inclusion import Inclusion
 from ..schemes import ARS222, ForwardEuler, ProxHeun, Scheme
 from ..solve import solve
@@ -66,7 +67,8 @@ class InclusionLayer(nn.Module):
         super().__init__()
         self.gradient = gradient
         self._fitting: object = None  # what the field took last
-        self.field, self.g = as_field(field), g
+        self.field: Field = as_field(field)
+        self.g = g
         self.scheme = ForwardEuler() if scheme is None else scheme
         # In the dtype it came in, which says how near a knot of the weights a time must be to count as that knot.
         self.set_times(t.detach().cpu() if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64))
@@ -103,6 +105,7 @@ class InclusionLayer(nn.Module):
         if _check.concrete(x0) and not _inside(self.g, x0):
             return None
         step, x, points, look, small = self.scheme.step, x0, [], _check.concrete(x0), x0.numel() <= STACKED
+        assert isinstance(self.field, LayeredField)
         for F, (a, b), (t, t_next) in zip(self.field.along(self.ends), pairwise(self.ends), pairwise(self.instants),
                                           strict=True):
             x, z = step(F, self.g, t, t_next, b - a, x)
@@ -112,6 +115,7 @@ class InclusionLayer(nn.Module):
 
     def _validate(self, x0: Tensor) -> None:
         """``field.validate``, once for states of one kind."""
+        assert isinstance(self.field, LayeredField)
         weight = self.field.b2.values
         kind = (x0.shape, x0.dtype, x0.device, weight.dtype, weight.device)
         if self._fitting != kind:
@@ -119,8 +123,8 @@ class InclusionLayer(nn.Module):
             self._fitting = kind
 
 
-def _inside(C: Whole | Orthant | Box, x: Tensor) -> bool:
-    """Whether all states lie in C, without the tolerance that ``solve`` has; False if one is NaN."""
-    if isinstance(C, Orthant):
+def _inside(C: ProxFunction, x: Tensor) -> bool:
+    """Whether all states lie in C; False if one is NaN."""
+    if isinstance(C, Orthant):  # in one pass, without the tolerance that ``solve`` has
         return not x.numel() or float(x.detach().amin()) >= 0
-    return bool(C.contains(x).all())
+    return isinstance(C, ConvexSet) and bool(C.contains(x).all())

@@ -33,9 +33,8 @@ def mine(rows: Tensor) -> Tensor:
 @torch.no_grad()
 def total(tensors: Iterable[Tensor]) -> None:
     """Replace each tensor by its sum over the processes, in one exchange."""
-    if size() == 1:
+    if size() == 1 or not (tensors := list(tensors)):
         return
-    tensors = list(tensors)
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     dist.all_reduce(flat)
     for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):

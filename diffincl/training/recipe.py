@@ -111,6 +111,11 @@ class Recipe:
         share = 0.5 * (1 + math.cos(math.pi * epoch / self.epochs)) if self.schedule == "cosine" else 1.0
         return self.lr * share
 
+    def steps(self, samples: int) -> int:
+        """Optimiser steps of an epoch; a last batch of one sample joins the one before."""
+        full, rest = divmod(samples, self.batch)
+        return full + (rest > 1 or full == 0)
+
     def optimiser_for(self, parameters: Iterable[Parameter]) -> Optimizer:
         """The optimiser, new."""
         if self.optimiser == "sgd":

@@ -86,12 +86,14 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Optimiser steps of an epoch."""
-        return len(self._batches(torch.arange(len(self.data.train_x))))
+        return self.recipe.steps(len(self.data.train_x))
 
     def _batches(self, order: Tensor) -> list[Tensor]:
         """The samples in batches; a last batch of one, of which there is no variance, joins the one before."""
         *batches, last = order.split(self.recipe.batch)
-        return [*batches[:-1], torch.cat([batches[-1], last])] if batches and len(last) == 1 else [*batches, last]
+        if len(batches) < self.steps:
+            return [*batches, last]
+        return [*batches[:-1], torch.cat([batches[-1], last])]
 
     def epoch(self, advance: Callable[[], object] = lambda: None) -> Metrics:
         """Train for an epoch and measure; ``advance`` is called after every step.
