@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 import diffincl as di
 from diffincl import cli, data, training
-from diffincl.training import Job, Recipe, Trainer, checkpoints, fit, load_network
+from diffincl.training import Job, Recipe, Trainer, checkpoints, company, fit, load_network
 from diffincl.training.measures import blocks_factor, dead
 
 ROOT = Path(__file__).parent.parent
@@ -444,22 +444,45 @@ def test_options_reach_the_recipe(tmp_path, monkeypatch):
 # Several processes
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(tmp_path):
-    command = [*TINY, "--variant", "s", "--epochs", "3", "--batch", "359", "--control", "0.001"]
+@pytest.mark.parametrize("network", [["--variant", "s"], ["--model", "image", "--widths", "2,3", "--depth", "2",
+                                                         "--refine", "1", "--variant", "d"]], ids=["dense", "image"])
+def test_two_processes_take_the_steps_of_one(tmp_path, network):
+    command = [*TINY, *network, "--epochs", "2", "--batch", "359", "--control", "0.001"]
     assert cli.main(["train", *command, "--out", str(tmp_path / "one")]) == 0
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
                            "diffincl", "train", *command, "--out", str(tmp_path / "two")], cwd=ROOT, check=False,
                           capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120)
     assert done.returncode == 0, done.stderr
     one, two = log_of(tmp_path / "one"), log_of(tmp_path / "two")
-    assert len(one) == len(two) == 3
+    assert len(one) == len(two) == 2
     for a, b in zip(one, two, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], abs=1e-5)
-        assert (a["test"], a["train"]) == (b["test"], b["train"])
+        assert b["factor"] == pytest.approx(a["factor"], rel=1e-4)
+        assert b["test"] == pytest.approx(a["test"], abs=0.003)  # a sample may stand on the edge
 
 
-def test_an_empty_share_of_a_batch_has_gradients_of_zero(digits):
-    trainer = Trainer(dense(), few(digits), Recipe(epochs=1))
+def test_shared_norms_are_those_of_torch(monkeypatch):
+    """As of one process that shares with nobody: values, gradients and running statistics."""
+    x = torch.randn(6, 3, 4, dtype=torch.float64)
+    mine, torchs = torch.nn.BatchNorm1d(3).double(), torch.nn.BatchNorm1d(3).double()
+    monkeypatch.setattr(company, "size", lambda: 2)
+    monkeypatch.setattr(company, "_sum", lambda v: v)
+    company.share_norms(mine)
+    for norm in (mine, torchs):
+        torch.nn.init.constant_(norm.weight, 1.5)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    for norm, x in ((mine, a), (torchs, b)):
+        norm(x).pow(3).sum().backward()
+    torch.testing.assert_close(a.grad, b.grad)
+    torch.testing.assert_close(mine.weight.grad, torchs.weight.grad)
+    for s, t in zip(mine.state_dict().values(), torchs.state_dict().values(), strict=True):
+        torch.testing.assert_close(s, t)
+    torch.testing.assert_close(mine.eval()(x), torchs.eval()(x))
+
+
+@pytest.mark.parametrize("gradient", ["backprop", "checkpoint"])
+def test_an_empty_share_of_a_batch_has_gradients_of_zero(digits, gradient):
+    trainer = Trainer(dense(), few(digits), Recipe(epochs=1, gradient=gradient))
     loss, right = trainer._loss(digits.train_x[:0], digits.train_y[:0])
     loss.backward()
     assert float(loss.detach()) == float(right) == 0

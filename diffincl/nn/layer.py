@@ -62,13 +62,14 @@ class InclusionLayer(nn.Module):
     tensor([[1., 1.]])
     """
 
+    field: Field
+
     def __init__(self, field: Field | FieldFunction, g: ProxFunction, t: Tensor | list[float],
                  scheme: Scheme | None = None, *, gradient: str = "backprop"):
         super().__init__()
         self.gradient = gradient
         self._fitting: object = None  # what the field took last
-        self.field: Field = as_field(field)
-        self.g = g
+        self.field, self.g = as_field(field), g
         self.scheme = ForwardEuler() if scheme is None else scheme
         # In the dtype it came in, which says how near a knot of the weights a time must be to count as that knot.
         self.set_times(t.detach().cpu() if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64))
@@ -89,7 +90,8 @@ class InclusionLayer(nn.Module):
         """State at the last time, shape of ``x0`` (*batch, d), which must lie in the domain of g."""
         if torch.is_autocast_enabled(x0.device.type):  # states keep the precision of the weights
             x0 = x0.to(next((p.dtype for p in self.field.parameters()), x0.dtype))
-        x = self._quick(x0) if self.gradient == "backprop" and self._is_quick() else None
+        keeps = self.gradient == "backprop" or not x0.numel()  # of no samples solve makes nothing
+        x = self._quick(x0) if keeps and self._is_quick() else None
         if x is None:
             x = solve(self.flow, x0, self.times, scheme=self.scheme, gradient=self.gradient).x[-1]
         return x

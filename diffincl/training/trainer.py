@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import BatchNorm1d, BatchNorm2d, SyncBatchNorm
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
@@ -56,8 +55,7 @@ class Trainer:
     Notes
     -----
     Order of the samples and augmentation come from two generators seeded with ``recipe.seed``. Where torch.distributed
-    is under way every process takes its share of each batch and all take the step of one process (batch normalisation
-    in training takes the statistics of all processes on GPUs, its own on CPUs).
+    is under way every process takes its share of each batch and all take the step of one process.
 
     Examples
     --------
@@ -76,8 +74,7 @@ class Trainer:
         self.recipe, self.done = recipe, 0
         self.data = (data.images() if isinstance(net, ImageResNet) else data.rows()).to(self.device)
         self.net: Network = net.to(self.device)
-        if company.size() > 1 and self.device.type == "cuda":
-            self.net = cast(Network, SyncBatchNorm.convert_sync_batchnorm(self.net))
+        company.share_norms(self.net)
         self.optimiser = recipe.optimiser_for(self.net.parameters())
         self.order, self.noise = Generator().manual_seed(recipe.seed), Generator().manual_seed(recipe.seed)
         self._set_gradient()
@@ -129,7 +126,6 @@ class Trainer:
             advance()
         sums = torch.tensor([loss, right], dtype=torch.float64, device=self.device)
         company.total([sums])
-        self._average_statistics()
         norm = self.net.certify_()
         if not all(bool(torch.isfinite(weight).all()) for weight in self.net.parameters()):
             raise self._fault(torch.nan, self.data.train_x[:1])
@@ -189,8 +185,6 @@ class Trainer:
 
     def _loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of the cross entropies, NaN where states have left the range of the dtype; number of correct ones."""
-        if not len(x):  # fewer samples than processes: gradients of 0
-            return torch.stack([(0.0 * p).sum() for p in self.net.parameters()]).sum(), torch.tensor(0)
         try:
             with self.recipe.cast(self.device):
                 logits = self.net(x)
@@ -219,16 +213,9 @@ class Trainer:
     def _refine(self) -> None:
         """Double the depth; the optimiser keeps its moments."""
         self.net, self.optimiser = refined(self.net, self.optimiser, self.recipe)
+        company.share_norms(self.net)  # copies of the norms would go on with those they were copied from
         self._set_gradient()
 
     def _set_gradient(self) -> None:
         for stage in self.net.stages:
             stage.gradient = self.recipe.gradient
-
-    def _average_statistics(self) -> None:
-        """The means and variances of batch normalisation, averaged over the processes."""
-        found = [s for module in self.net.modules() if isinstance(module, BatchNorm1d | BatchNorm2d | SyncBatchNorm)
-                 for s in (module.running_mean, module.running_var) if s is not None]
-        company.total(found)
-        for statistic in found:
-            statistic /= company.size()
