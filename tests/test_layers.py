@@ -211,3 +211,11 @@ def test_weights_of_other_lengths_and_none_run_the_quick_way():
     layer = di.nn.InclusionLayer(field, di.Orthant(), [0.0, 0.5, 1.0])
     x0 = torch.rand(5, 3)
     assert torch.equal(layer._quick(x0), di.solve(layer.flow, x0, layer.times).x[-1])
+
+
+@pytest.mark.parametrize("curves", ["constant", "linear"])
+def test_networks_of_other_depths_that_share_curves_do_not_disturb_each_other(curves):
+    net, x = small("resnet", curves=curves), torch.rand(5, 64)
+    for deep in (net, net.at_depth(8), net.at_depth(12), net, net.at_depth(8)):
+        expected = di.solve(deep.layers.flow, deep.features(x), deep.layers.times).x[-1]
+        assert torch.equal(deep(x), deep.head(expected))

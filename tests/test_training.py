@@ -173,7 +173,8 @@ def test_dead_units_and_features_are_counted():
     field, x = net.layers.field, torch.rand(9, 64)
     with torch.no_grad():
         field.b1.values.fill_(100.0)
-        field.b1.values[1, :3] = -1e6  # 3 of 8 units
+        field.A1.values[1, :3] = 0.0
+        field.b1.values[1, :3] = torch.tensor([-1e6, -0.01, 0.0])  # 3 of 8 units
         field.b2.values.fill_(1e4)
         field.b2.values[1, 2] = -1e6  # 1 of 4 features
     assert dead(net, x) == (3 / 8, 1 / 4)
