@@ -117,7 +117,7 @@ def _require_device(device: str) -> None:
 def _run(job: Job, options: argparse.Namespace, among: Shards) -> int:
     """Train under a bar over the epochs, shown by the first process."""
     data = job.load_data(options.folder)
-    steps = -(-len(data.train_x) // job.recipe.batch)
+    steps = job.recipe.steps(len(data.train_x))
     last: Metrics = {}
     with tqdm(total=job.recipe.epochs * steps, unit="step", file=sys.stderr, dynamic_ncols=True, delay=1e-3,
               disable=not among.first) as bar:  # the delay: nothing is shown before the first step

@@ -1,5 +1,7 @@
 """Layers, data, training."""
 
+import math
+
 import pytest
 import torch
 from torch.nn.functional import linear
@@ -136,3 +138,84 @@ def test_corruptions_stay_in_range_and_do_what_they_say(digits):
 def test_bad_arguments(change, message):
     with pytest.raises((ValueError, TypeError), match=message):
         di.nn.DenseResNet(64, 10, **change)
+
+
+FIELDS = {"dense": ((4, 3, 3), (4, 3)), "image": ((4, 3, 3, 3, 3), (4, 3)), "signal": ((4, 3, 3, 3), (4, 3))}
+STATES = {"dense": (5, 3), "image": (5, 3, 6, 5), "signal": (5, 3, 7)}
+SETS = {"orthant": di.Orthant(), "box": di.Box(0.0, 1.0), "whole": di.Whole()}
+
+
+def layer_of(kind, variant, curve, g, scheme, n=None):
+    draw = torch.Generator().manual_seed(3)
+    big, small = FIELDS[kind]
+    name = ("" if kind == "dense" else "Conv") + f"ResNet{variant.replace('resnet', '').upper()}Field"
+    shapes = (big, small, small) if variant == "s" else (big, small, big, small)
+    weights = [curve(torch.nn.Parameter(torch.rand(shape, generator=draw) / math.prod(shape[2:]))) for shape in shapes]
+    pieces = len(weights[0].knots) - 1
+    t = torch.linspace(0, 1, (n or pieces) + 1).tolist()
+    return di.nn.InclusionLayer(getattr(di, name)(*weights), g, t, scheme)
+
+
+@pytest.mark.parametrize("n", [None, 2], ids=["a step a layer", "steps divided by knots"])
+@pytest.mark.parametrize("scheme", [di.ForwardEuler(), di.ProxHeun(), di.ARS222()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("curve", [di.PiecewiseConstant, di.PiecewiseLinear])
+@pytest.mark.parametrize("variant", di.nn.VARIANTS)
+@pytest.mark.parametrize("kind", FIELDS)
+def test_the_quick_way_is_that_of_solve_bit_for_bit(kind, variant, curve, scheme, n):
+    g = SETS["orthant" if variant == "resnet" else "box" if variant == "d" else "whole"]
+    layer = layer_of(kind, variant, curve, g, scheme, n if curve is di.PiecewiseConstant else None)
+    assert layer._is_quick()
+    results = []
+    for quick in (True, False):
+        x0 = torch.rand(STATES[kind], generator=torch.Generator().manual_seed(0)).requires_grad_()
+        x = layer._quick(x0) if quick else di.solve(layer.flow, x0, layer.times, scheme=scheme).x[-1]
+        x.square().sum().backward()
+        results.append([x, x0.grad, *(p.grad for p in layer.parameters())])
+        layer.zero_grad()
+    assert all(torch.equal(a, b) for a, b in zip(results[0][:2], results[1][:2], strict=True))
+    for a, b in zip(results[0][2:], results[1][2:], strict=True):
+        torch.testing.assert_close(a, b)  # sums over steps in another order
+        assert bool(b.any())
+
+
+@pytest.mark.parametrize("size", [8, 40_000], ids=["looked at together", "one by one"])
+def test_a_value_that_the_prox_hides_is_noticed(size):
+    """relu(−∞) = 0 is finite."""
+    field = di.ResNetField(torch.eye(1), torch.zeros(1), torch.full((1, 1), 3e38), torch.zeros(1))
+    layer = di.nn.InclusionLayer(field, di.Orthant(), [0.0, 1.0, 2.0])
+    x0 = torch.zeros(size, 1)
+    assert torch.equal(layer(x0), x0)
+    x0[3] = 9.0
+    with pytest.raises(di.SolveError, match=r"sample \(3,\) failed in step 0"):
+        layer(x0)
+
+
+def test_a_start_that_does_not_fit_is_refused_after_one_that_does():
+    layer = layer_of("dense", "resnet", di.PiecewiseConstant, di.Orthant(), None)
+    layer(torch.ones(2, 3))
+    bad = {"x0 must lie in C": -torch.ones(2, 3), "x0 must have last dimension 3": torch.ones(2, 4),
+           "must share dtype": torch.ones(2, 3).double(), "must be finite": torch.full((2, 3), torch.nan)}
+    for message, x0 in bad.items():
+        with pytest.raises(ValueError, match=message):
+            layer(x0)
+    layer.double()
+    with pytest.raises(ValueError, match="must share dtype"):
+        layer(torch.ones(2, 3))
+    assert layer(torch.ones(2, 3).double()).dtype is torch.float64
+
+
+def test_weights_of_other_lengths_and_none_run_the_quick_way():
+    A = di.PiecewiseConstant(torch.rand(4, 3, 3))
+    A2, b2 = di.PiecewiseLinear(torch.rand(3, 3, 3)), di.PiecewiseConstant(torch.rand(2, 3))
+    field = di.ResNetField(A, torch.rand(3), A2, b2)
+    layer = di.nn.InclusionLayer(field, di.Orthant(), [0.0, 0.5, 1.0])
+    x0 = torch.rand(5, 3)
+    assert torch.equal(layer._quick(x0), di.solve(layer.flow, x0, layer.times).x[-1])
+
+
+@pytest.mark.parametrize("curves", ["constant", "linear"])
+def test_networks_of_other_depths_that_share_curves_do_not_disturb_each_other(curves):
+    net, x = small("resnet", curves=curves), torch.rand(5, 64)
+    for deep in (net, net.at_depth(8), net.at_depth(12), net, net.at_depth(8)):
+        expected = di.solve(deep.layers.flow, deep.features(x), deep.layers.times).x[-1]
+        assert torch.equal(deep(x), deep.head(expected))

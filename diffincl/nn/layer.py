@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -20,11 +21,11 @@ from ..fields import (
     ResNetSField,
     as_field,
 )
-from ..functions import Box, Orthant, ProxFunction, Whole
+from ..fields.layered import LayeredField
+from ..functions import Box, ConvexSet, Orthant, ProxFunction, Whole
 from ..inclusion import Inclusion
 from ..schemes import ARS222, ForwardEuler, ProxHeun, Scheme
 from ..solve import solve
-from ..solve.planned import sums_are_finite
 from ..steps import plan
 from .base import Certificate
 from .factors import ROOM, euler_factor, symmetric_factor
@@ -35,6 +36,7 @@ __all__ = ["InclusionLayer"]
 QUICK_FIELDS = (ResNetField, ResNetDField, ResNetSField, ConvResNetField, ConvResNetDField, ConvResNetSField)
 QUICK_SETS = (Whole, Orthant, Box)
 QUICK_SCHEMES = (ForwardEuler, ProxHeun, ARS222)
+STACKED = 2**14  # states of up to so many entries are looked at in one stack, larger ones one by one, without a copy
 
 
 class InclusionLayer(nn.Module):
@@ -64,6 +66,8 @@ class InclusionLayer(nn.Module):
     tensor([[1., 1.]])
     """
 
+    field: Field
+
     def __init__(self, field: Field | FieldFunction, g: ProxFunction, t: Tensor | list[float],
                  scheme: Scheme | None = None, *, gradient: str = "backprop"):
         super().__init__()
@@ -90,7 +94,8 @@ class InclusionLayer(nn.Module):
         """State at the last time, shape of ``x0`` (*batch, d), which must lie in the domain of g."""
         if torch.is_autocast_enabled(x0.device.type):  # states keep the precision of the weights
             x0 = x0.to(next((p.dtype for p in self.field.parameters()), x0.dtype))
-        x = self._quick(x0) if self.gradient == "backprop" and self._is_quick() else None
+        keeps = self.gradient == "backprop" or not x0.numel()  # of no samples solve makes nothing
+        x = self._quick(x0) if keeps and self._is_quick() else None
         if x is None:
             x = solve(self.flow, x0, self.times, scheme=self.scheme, gradient=self.gradient).x[-1]
         return x
@@ -105,15 +110,18 @@ class InclusionLayer(nn.Module):
         self._validate(x0)
         if _check.concrete(x0) and not _inside(self.g, x0):
             return None
-        step, x, points = self.scheme.step, x0, []
+        step, x, points, look, small = self.scheme.step, x0, [], _check.concrete(x0), x0.numel() <= STACKED
+        assert isinstance(self.field, LayeredField)
         for F, (a, b), (t, t_next) in zip(self.field.along(self.ends), pairwise(self.ends), pairwise(self.instants),
                                           strict=True):
             x, z = step(F, self.g, t, t_next, b - a, x)
-            points.append(z)
-        return x if sums_are_finite(points, x) else None
+            if look:  # a sum is finite only if its terms are, and the prox of a finite z is
+                points.append(z.detach() if small else z.detach().sum())
+        return x if not look or math.isfinite(float(torch.stack(points).sum())) else None
 
     def _validate(self, x0: Tensor) -> None:
         """``field.validate``, once for states of one kind."""
+        assert isinstance(self.field, LayeredField)
         weight = self.field.b2.values
         kind = (x0.shape, x0.dtype, x0.device, weight.dtype, weight.device)
         if self._fitting != kind:
@@ -159,8 +167,8 @@ class InclusionLayer(nn.Module):
         return f"g={self.g}, {steps} steps from t = {first:g} to {last:g}, scheme={self.scheme}"
 
 
-def _inside(C: Whole | Orthant | Box, x: Tensor) -> bool:
-    """Whether all states lie in C, without the tolerance that ``solve`` has; False if one is NaN."""
-    if isinstance(C, Orthant):
+def _inside(C: ProxFunction, x: Tensor) -> bool:
+    """Whether all states lie in C; False if one is NaN."""
+    if isinstance(C, Orthant):  # in one pass, without the tolerance that ``solve`` has
         return not x.numel() or float(x.detach().amin()) >= 0
-    return bool(C.contains(x).all())
+    return isinstance(C, ConvexSet) and bool(C.contains(x).all())

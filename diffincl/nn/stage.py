@@ -21,7 +21,7 @@ from ..fields import (
     ResNetField,
     ResNetSField,
 )
-from ..fields.layered import Nonnegative, Symmetric
+from ..fields.layered import LayeredField, Nonnegative, Symmetric
 from ..functions import Orthant
 from .factors import ROOM, euler_factor
 from .layer import InclusionLayer
@@ -70,6 +70,9 @@ class Stage(InclusionLayer):
     >>> stage(torch.ones(2, 3)).shape, stage.at_depth(8).h
     (torch.Size([2, 3]), 0.125)
     """
+
+    field: LayeredField  # type: ignore[assignment]  # no other
+    directions: Tensor
 
     def __init__(self, variant: str, width: int, depth: int, *, image: Sequence[int] = (), hidden: int | None = None,
                  kernel: int = 3, horizon: float = 1.0, curves: str = "constant", limit: float = 1.0,

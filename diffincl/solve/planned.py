@@ -29,7 +29,7 @@ from .kinks import Crossings
 from .recompute import Tape
 from .watch import FieldShapeError, WatchedField, WatchedProx
 
-__all__ = ["solve_planned", "sums_are_finite"]
+__all__ = ["solve_planned"]
 
 # Steps between two looks for values that are not finite: long enough that looking is cheap. Of large states fewer are
 # held back, no more than BLOCK_BYTES, which stay in the cache. States of up to STACKED entries are looked at in one
@@ -141,7 +141,7 @@ class Planned:
             self.kinks.see(x, self.plan.t[block[k] + 1])
         self.steps += len(states)
         failed = False
-        if not sums_are_finite(points, states[-1]):
+        if not _sums_are_finite(points, states[-1]):
             states, failed = self._blank(block, states, torch.stack(points))
         if self.every_step_saved:
             self.saved += states
@@ -224,7 +224,7 @@ class Planned:
         return f"{int(failed.sum())} of {failed.numel()} samples failed; first, {self.failure}.{_check.others(failed)}"
 
 
-def sums_are_finite(points: list[Tensor], state: Tensor) -> bool:
+def _sums_are_finite(points: list[Tensor], state: Tensor) -> bool:
     """A quick look: a sum is finite only if its terms are (an overflow of the sum only costs a closer look)."""
     if not _check.concrete(state):
         return True

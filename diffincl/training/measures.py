@@ -48,8 +48,12 @@ def _taps(stage: Stage) -> float:
 def starts(net: Network, x: Tensor) -> list[tuple[Stage, Tensor]]:
     """The stages with the states that they start from."""
     found: list[tuple[Stage, Tensor]] = []
-    hooks = [stage.register_forward_pre_hook(lambda stage, inputs: found.append((stage, inputs[0])))
-             for stage in net.stages]
+
+    def note(stage: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(stage, Stage)
+        found.append((stage, inputs[0]))
+
+    hooks = [stage.register_forward_pre_hook(note) for stage in net.stages]
     try:
         net(x)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -110,12 +111,19 @@ class Recipe:
         share = 0.5 * (1 + math.cos(math.pi * epoch / self.epochs)) if self.schedule == "cosine" else 1.0
         return self.lr * share
 
+    def steps(self, samples: int) -> int:
+        """Optimiser steps of an epoch; a last batch of one sample joins the one before."""
+        full, rest = divmod(samples, self.batch)
+        return full + (rest > 1 or full == 0)
+
     def optimiser_for(self, parameters: Iterable[Parameter]) -> Optimizer:
         """The optimiser, new."""
         if self.optimiser == "sgd":
             return SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         return {"adam": Adam, "adamw": AdamW}[self.optimiser](parameters, lr=self.lr, weight_decay=self.weight_decay)
 
-    def cast(self, device: torch.device) -> torch.autocast:
+    def cast(self, device: torch.device) -> AbstractContextManager[object]:
         """The precision as a context."""
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+        if self.precision == "bfloat16":
+            return torch.autocast(device.type, dtype=torch.bfloat16)
+        return nullcontext()

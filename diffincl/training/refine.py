@@ -7,12 +7,13 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..curves import Curve
+from ..curves import PiecewiseConstant, PiecewiseLinear
 from ..nn import Network
 from .recipe import Recipe
 
 __all__ = ["refined"]
 
+LEARNED = (PiecewiseConstant, PiecewiseLinear)
 POWERS = {"exp_avg": 1, "momentum_buffer": 1, "exp_avg_sq": 2}  # of the gradient, in the moments
 
 
@@ -23,7 +24,7 @@ def refined(net: Network, optimiser: Optimizer, recipe: Recipe) -> tuple[Network
     moment of order k is divided by 2^k.
     """
     fine = net.refine()
-    curves = {name: curve for name, curve in net.named_modules() if isinstance(curve, Curve)}
+    curves = {name: curve for name, curve in net.named_modules() if isinstance(curve, LEARNED)}
     later = recipe.optimiser_for(fine.parameters())
     for (name, old), new in zip(net.named_parameters(), fine.parameters(), strict=True):
         curve = curves.get(name.removesuffix(".values"))
@@ -32,7 +33,7 @@ def refined(net: Network, optimiser: Optimizer, recipe: Recipe) -> tuple[Network
     return fine, later
 
 
-def _finer(key: str, value: Any, curve: Curve | None) -> Any:
+def _finer(key: str, value: Any, curve: PiecewiseConstant | PiecewiseLinear | None) -> Any:
     if curve is None or key not in POWERS or not isinstance(value, Tensor):
         return value.clone() if isinstance(value, Tensor) else value
     return type(curve)(value, curve.t0, curve.t1).refine(2).values / 2**POWERS[key]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import BatchNorm1d, BatchNorm2d, SyncBatchNorm
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
@@ -56,8 +55,7 @@ class Trainer:
     Notes
     -----
     Order of the samples and augmentation come from two generators seeded with ``recipe.seed``. Where torch.distributed
-    is under way every process takes its share of each batch and all take the step of one process (batch normalisation
-    in training takes the statistics of all processes on GPUs, its own on CPUs).
+    is under way every process takes its share of each batch and all take the step of one process.
 
     Examples
     --------
@@ -76,8 +74,7 @@ class Trainer:
         self.recipe, self.done = recipe, 0
         self.data = (data.images() if isinstance(net, ImageResNet) else data.rows()).to(self.device)
         self.net: Network = net.to(self.device)
-        if company.size() > 1 and self.device.type == "cuda":
-            self.net = cast(Network, SyncBatchNorm.convert_sync_batchnorm(self.net))
+        company.share_norms(self.net)
         self.optimiser = recipe.optimiser_for(self.net.parameters())
         self.order, self.noise = Generator().manual_seed(recipe.seed), Generator().manual_seed(recipe.seed)
         self._set_gradient()
@@ -86,12 +83,14 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Optimiser steps of an epoch."""
-        return len(self._batches(torch.arange(len(self.data.train_x))))
+        return self.recipe.steps(len(self.data.train_x))
 
     def _batches(self, order: Tensor) -> list[Tensor]:
         """The samples in batches; a last batch of one, of which there is no variance, joins the one before."""
         *batches, last = order.split(self.recipe.batch)
-        return [*batches[:-1], torch.cat([batches[-1], last])] if batches and len(last) == 1 else [*batches, last]
+        if len(batches) < self.steps:
+            return [*batches, last]
+        return [*batches[:-1], torch.cat([batches[-1], last])]
 
     def epoch(self, advance: Callable[[], object] = lambda: None) -> Metrics:
         """Train for an epoch and measure; ``advance`` is called after every step.
@@ -120,13 +119,13 @@ class Trainer:
         self.net.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.lr_of(self.done)
-        sums = torch.zeros(2, dtype=torch.float64)
+        loss, right = 0.0, 0
         for rows in self._batches(torch.randperm(len(self.data.train_x), generator=self.order)):
-            sums += self.step(rows)
+            more, more_right = self.step(rows)
+            loss, right = loss + more, right + more_right
             advance()
-        sums = sums.to(self.device)  # where the processes can exchange it
+        sums = torch.tensor([loss, right], dtype=torch.float64, device=self.device)
         company.total([sums])
-        self._average_statistics()
         norm = self.net.certify_()
         if not all(bool(torch.isfinite(weight).all()) for weight in self.net.parameters()):
             raise self._fault(torch.nan, self.data.train_x[:1])
@@ -163,8 +162,9 @@ class Trainer:
         self.noise.set_state(state["noise"].cpu())
         self.done = state["done"]
 
-    def step(self, rows: Tensor) -> Tensor:
-        """One optimiser step: the sum of the cross entropies of this process, and of the samples it has right."""
+    def step(self, rows: Tensor) -> tuple[float, int]:
+        """One optimiser step on some samples: the sum of the cross entropies of this process, and how many samples it
+        has right."""
         x, y = self.data.train_x[rows], self.data.train_y[rows]
         if self.recipe.augment:
             x = self.data.augment(x, self.noise)
@@ -181,12 +181,10 @@ class Trainer:
             clip_grad_norm_(weights, self.recipe.clip)
         self.optimiser.step()
         self.net.constrain_()
-        return torch.tensor([value, float(right)], dtype=torch.float64)
+        return value, int(right)
 
     def _loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of the cross entropies, NaN where states have left the range of the dtype; number of correct ones."""
-        if not len(x):  # fewer samples than processes: gradients of 0
-            return torch.stack([(0.0 * p).sum() for p in self.net.parameters()]).sum(), torch.tensor(0)
         try:
             with self.recipe.cast(self.device):
                 logits = self.net(x)
@@ -215,16 +213,9 @@ class Trainer:
     def _refine(self) -> None:
         """Double the depth; the optimiser keeps its moments."""
         self.net, self.optimiser = refined(self.net, self.optimiser, self.recipe)
+        company.share_norms(self.net)  # copies of the norms would go on with those they were copied from
         self._set_gradient()
 
     def _set_gradient(self) -> None:
         for stage in self.net.stages:
             stage.gradient = self.recipe.gradient
-
-    def _average_statistics(self) -> None:
-        """The means and variances of batch normalisation, averaged over the processes."""
-        found = [s for module in self.net.modules() if isinstance(module, BatchNorm1d | BatchNorm2d | SyncBatchNorm)
-                 for s in (module.running_mean, module.running_var) if s is not None]
-        company.total(found)
-        for statistic in found:
-            statistic /= company.size()
