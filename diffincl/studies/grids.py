@@ -17,17 +17,18 @@ CONTROLS = (0.0, 1e-4, 1e-3, 1e-2)
 
 @dataclass(frozen=True)
 class Cell:
-    """A network to train and examine; ``family`` is what it is called in tables."""
+    """A network to train, and the ``parts`` to examine; ``family`` is what it is called in tables."""
 
     family: str
     job: Job
+    parts: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """Of its file."""
         job, recipe = self.job, self.job.recipe
         return "-".join([job.data, job.model, self.family, f"depth{job.depth}", f"control{recipe.control:g}",
-                         f"epochs{recipe.epochs}", f"seed{recipe.seed}"])
+                         f"epochs{recipe.epochs}", f"seed{recipe.seed}", *self.parts])
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Grid:
         return (f"{self.data}, {self.model} networks, {self.epochs} epochs; means over seeds {self.seed} to "
                 f"{self.seed + self.seeds - 1} ± standard deviation.")
 
-    def cell(self, family: str, depth: int, seed: int, control: float = 0.0) -> Cell:
+    def cell(self, parts: tuple[str, ...], family: str, depth: int, seed: int, control: float = 0.0) -> Cell:
         """One network."""
         recipe = Recipe(epochs=self.epochs, seed=seed, control=control)
         job = Job(data=self.data, model=self.model, variant=family if family != CERTIFIED else "s", depth=depth,
@@ -92,7 +93,7 @@ class Grid:
                   kernel=5 if self.data == "mnist1d" else 3, recipe=recipe)
         if family == CERTIFIED:
             job = replace(job, isometric=True, recipe=replace(recipe, temperature=0.1))
-        return Cell(family, job)
+        return Cell(family, job, parts)
 
 
 @dataclass(frozen=True)
@@ -104,25 +105,27 @@ class Study:
 
 
 def _depth(grid: Grid) -> list[Cell]:
-    return [grid.cell(family, depth, seed) for family in grid.families or grid.known for depth in grid.depths
-            for seed in grid.numbers()]
+    return [grid.cell(("corrupted", "deeper"), family, depth, seed) for family in grid.families or grid.known
+            for depth in grid.depths for seed in grid.numbers()]
 
 
-def _families(grid: Grid) -> list[Cell]:
-    return [grid.cell(family, grid.depth, seed) for family in grid.families or grid.known for seed in grid.numbers()]
+def _families(*parts: str) -> Callable[[Grid], list[Cell]]:
+    return lambda grid: [grid.cell(parts, family, grid.depth, seed) for family in grid.families or grid.known
+                         for seed in grid.numbers()]
 
 
 def _regularisation(grid: Grid) -> list[Cell]:
     families = [f for f in grid.families or VARIANTS if f in VARIANTS]
-    return [grid.cell(family, grid.depth, seed, control) for family in families for control in CONTROLS
-            for seed in grid.numbers()]
+    return [grid.cell(("corrupted", "sensitivity"), family, grid.depth, seed, control) for family in families
+            for control in CONTROLS for seed in grid.numbers()]
 
 
 STUDIES = {
     "depth": Study("What do more layers do to accuracy, clean and corrupted, and do trained curves keep it when they "
                    "are stepped through more finely?", _depth),
-    "corruption": Study("Which networks keep their accuracy under corruptions?", _families),
+    "corruption": Study("Which networks keep their accuracy under corruptions?", _families("corrupted")),
     "regularisation": Study("What does the penalty (λ/2)∫(‖A1‖² + ‖A2‖²)dt do to the sensitivity, certified and "
                             "observed?", _regularisation),
-    "certificate": Study("How much accuracy is certified within a radius, and how much survives an attack?", _families),
+    "certificate": Study("How much accuracy is certified within a radius, and how much survives an attack?",
+                         _families("sensitivity", "radius")),
 }

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.linalg import matrix_norm, vector_norm
 
+from .. import _check
 from ..bounds import robust_radius
 from ..data import ImageData, corruptions, pgd
 from ..nn import BlockNet, Network
 from ..training import accuracy
 
-__all__ = ["DEEPER", "RADII", "SIZES", "examine"]
+__all__ = ["DEEPER", "PARTS", "RADII", "SIZES", "examine"]
+
+PARTS = ("corrupted", "deeper", "sensitivity", "radius")
 
 SIZES: dict[str, tuple[float, ...]] = {  # of corruptions, in the units of ``diffincl.data.corruptions``
     "gaussian_noise": (0.1, 0.2, 0.3), "structured_noise": (0.25, 0.5, 1.0), "blur": (0.5, 1.0), "contrast": (0.5, 0.8),
@@ -24,7 +28,7 @@ DEEPER = (2, 4, 8)  # times the layers of training
 DIFFERENTIATED, ATTACKED = 128, 400  # test samples looked at, at most
 
 
-def examine(net: Network, data: ImageData, seed: int) -> dict[str, Any]:
+def examine(net: Network, data: ImageData, seed: int, parts: Sequence[str] = PARTS) -> dict[str, Any]:
     """Accuracy, clean, corrupted and deeper; sensitivity, from above and observed; accuracy against radius.
 
     Parameters
@@ -35,20 +39,31 @@ def examine(net: Network, data: ImageData, seed: int) -> dict[str, Any]:
         In the form that the network takes.
     seed : int
         Of noise and attacks.
+    parts : sequence of str
+        Which of PARTS to look at.
 
     Returns
     -------
     dict
-        "clean", "train"; "corrupted" {name: {size: accuracy}}; "deeper" {times: {"accuracy", "difference"}}, the
-        difference being the distance of the head's argument from that at half as many layers, relative; "factor"
-        and "status" (from the input to the head's argument, from above), "observed" (the largest expansion at test
-        samples); "radius" {radius: {"certified", "attacked"}}.
+        "clean", "train" accuracy, and of the parts: "corrupted" {name: {size: accuracy}}; "deeper" {times: {"accuracy",
+        "difference"}}, the difference being the distance of the head's argument from that at half as many layers,
+        relative; of "sensitivity" "factor" and "status" (from the input to the head's argument, from above) and
+        "observed" (the largest expansion at test samples); "radius" {radius: {"certified", "attacked"}}.
     """
+    for part in parts:
+        _check.choice("parts", part, PARTS)
     net.eval()
-    sensitivity = _sensitivity(net, data)
-    return {"clean": accuracy(net, data.test_x, data.test_y), "train": accuracy(net, data.train_x, data.train_y),
-            "corrupted": _corrupted(net, data, seed), "deeper": _deeper(net, data), **sensitivity,
-            "radius": _radii(net, data, sensitivity["factor"], seed)}
+    found: dict[str, Any] = {"clean": accuracy(net, data.test_x, data.test_y),
+                             "train": accuracy(net, data.train_x, data.train_y)}
+    if "corrupted" in parts:
+        found["corrupted"] = _corrupted(net, data, seed)
+    if "deeper" in parts:
+        found["deeper"] = _deeper(net, data)
+    if "sensitivity" in parts:
+        found |= _sensitivity(net, data)
+    if "radius" in parts:
+        found["radius"] = _radii(net, data, seed)
+    return found
 
 
 def _corrupted(net: Network, data: ImageData, seed: int) -> dict[str, dict[str, float]]:
@@ -91,12 +106,13 @@ def _sensitivity(net: Network, data: ImageData) -> dict[str, Any]:
     return {"factor": float(factor.value), "status": factor.status, "observed": float(observed)}
 
 
-def _radii(net: Network, data: ImageData, factor: float, seed: int) -> dict[str, dict[str, float]]:
+def _radii(net: Network, data: ImageData, seed: int) -> dict[str, dict[str, float]]:
     """Shares of test samples that stay right: for every perturbation, by the bound, and under attack."""
     x, y = data.test_x[:ATTACKED], data.test_y[:ATTACKED]
     with torch.no_grad():
         logits = net(x).double()
     right = logits.argmax(-1) == y
+    factor = float(net.sensitivity().value)
     radius = robust_radius(logits, factor, net.head.weight.detach(), error=_rounding(net, x))
     certified = torch.where(right, radius, 0.0)
     found = {}

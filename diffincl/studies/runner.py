@@ -16,8 +16,8 @@ import torch
 from ..data import ImageData
 from ..storage import write_atomically
 from ..training import Trainer
-from .measures import examine
 from .grids import STUDIES, Cell, Grid
+from .measures import examine
 
 __all__ = ["Result", "run"]
 
@@ -83,7 +83,7 @@ def _train(cell: Cell, folder: Path | None) -> dict[str, Any]:
     except ArithmeticError as error:
         return {"failed": str(error)}
     shaped: ImageData = trainer.data
-    value = examine(trainer.net, shaped, seed=cell.job.recipe.seed)
+    value = examine(trainer.net, shaped, cell.job.recipe.seed, cell.parts)
     if cell.job.recipe.control:
         value["exponent"] = trainer.measure(loss)["exponent"]
     return value

@@ -67,7 +67,7 @@ class Recipe:
     optimiser: str = "adamw"
     lr: float = 5e-3
     momentum: float = 0.9
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.0
     batch: int = 64
     clip: float | None = 1.0
     control: float = 0.0
