@@ -43,7 +43,10 @@ class Velocity:
     def __call__(self, s: Tensor, x: Tensor) -> Tensor:
         t = (self.origin + s.detach().double()).clamp_max(self.end)
         self.evaluations += 1
+        before = _check.version(t, x)
         F = self._checked(self.F(t, x.to(self.dtype)), x, t)
+        if _check.version(t, x) != before:
+            raise ValueError(_check.changed(self.F, t))
         self.last = -F.to(x.dtype) - (x - self.prox(x, self.lam, t)) / self.lam
         return self.last
 

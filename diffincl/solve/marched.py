@@ -144,7 +144,7 @@ def _differentiated(flow: Inclusion, x0: Tensor, layout: Plan) -> bool:
     """Whether somebody may take derivatives of the solution: in x0, or in anything that F and g hold."""
     F = flow.field.on(layout.t[0], layout.t[1])
     t = torch.full((*x0.shape[:-1], 1), layout.t[0], dtype=x0.dtype, device=x0.device)
-    value = F(t, x0)
+    value = F(t, x0.clone())  # if F changes it in place, the search will tell
     return x0.requires_grad or (isinstance(value, Tensor) and value.requires_grad) or \
         flow.g.prox(x0, 1.0, layout.t[0]).requires_grad
 

@@ -20,18 +20,22 @@ class FieldShapeError(ValueError):
 
 
 class WatchedField:
-    """F with its evaluations counted and the shape and dtype of its values checked."""
+    """F with its evaluations counted, the shape and dtype of its values and its arguments, which must stay as they
+    are, checked."""
 
-    __slots__ = ("F", "dtype", "evaluations", "shape")
+    __slots__ = ("F", "compiled", "dtype", "evaluations", "shape")
 
     def __init__(self, x: Tensor):
         self.F: FieldFunction = lambda t, x: x
         self.shape, self.dtype = x.shape, x.dtype
-        self.evaluations = 0
+        self.evaluations, self.compiled = 0, torch.compiler.is_compiling()
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         self.evaluations += 1
+        before = 0 if self.compiled else _check.version(t, x)
         value = self.F(t, x)
+        if not self.compiled and _check.version(t, x) != before:
+            raise ValueError(_check.changed(self.F, t))
         try:
             if value.shape == self.shape and value.dtype is self.dtype:
                 return value
