@@ -27,8 +27,8 @@ class CustomProx(ProxFunction):
     value : callable f(x, t) or f(x), optional
         g(t, x), shape (*batch,).
     kink_sides : callable f(x, t) or f(x), optional
-        Signs (*batch, n) of what is zero on a kink of g that a path can cross, such as x.sign() of ‖x‖₁. With it a solve
-        with gradients can warn (``KinkWarning``); without it nothing is known of kinks, and nothing is said.
+        Signs (*batch, n) of what is zero on a kink of g that a path can cross, such as x.sign() of ‖x‖₁. With it a
+        solve with gradients can warn (``KinkWarning``); without it nothing is known of kinks, and nothing is said.
     coordinatewise : bool
         Whether prox acts on each coordinate alone.
     convex : bool

@@ -78,6 +78,7 @@ class Resumed:
                                      kinks=Crossings(flow.g, start, stops[0]))
         if error:
             raise error
+        solution.require_again(again, k)
         return torch.where(fine, again.x[1:], torch.nan)
 
 
