@@ -100,14 +100,24 @@ def test_a_crossing_that_happens_to_land_on_the_kink_is_told(scheme):
 
 
 def test_a_rejected_attempt_from_the_kink_is_no_sticking():
-    """The rest of the first sample on the kink while others go on, and its attempts, take no time."""
-    kinks = Crossings(di.L1(0.5), torch.tensor([[1.0], [1.0]], dtype=F64, requires_grad=True), 0.0)
-    for x, t in (((0.0, 0.5), (0.4, 0.3)), ((0.0, 0.0), (0.4, 0.5)), ((-0.1, 0.0), (0.5, 0.6))):
-        kinks.see(column(*x), column(*t))
-    assert kinks.crossed  # the first
-    kinks.crossed = False
-    kinks.see(column(-0.2, -0.1), column(0.7, 0.7))
-    assert not kinks.crossed  # the second was on the kink from 0.5 to 0.6
+    """The rest of a sample on the kink while others go on, and its attempts, take no time."""
+    for last, crossed in ((0.4, True), (0.5, False)):  # when it is looked at again: at the same time, or later
+        kinks = Crossings(di.L1(0.5), column(1.0, 1.0), 0.0)
+        for x, t in (((0.0, 0.5), (0.4, 0.1)), ((0.0, 0.3), (last, 0.2)), ((-0.1, 0.2), (0.6, 0.3))):
+            kinks.see(column(*x), column(*t))
+        assert kinks.crossed == crossed
+
+
+@pytest.mark.parametrize(("path", "crossed"), [
+    ((1.0, -0.01, 0.0, 0.0, -1.0), False), ((1.0, -0.01, 0.0, -1.0), True), ((1.0, -0.01, -0.01, 0.0, 0.0), True),
+    ((1.0, -0.01), True), ((1.0, -0.01, 1.0), True), ((1.0, -0.01, 0.0, 0.0, 1.0, -1.0), True), ((1.0, 0.0), False)])
+def test_a_step_beyond_the_kink_before_sticking_is_no_crossing(path, crossed):
+    kinks = Crossings(di.L1(0.5), column(path[0]), 0.0)
+    for k, x in enumerate(path[1:]):
+        kinks.see(column(x), float(k + 1))
+    assert kinks.crossed == crossed
+    kinks.begin(column(1.0), 0.0)
+    assert not kinks.crossed
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
