@@ -133,6 +133,7 @@ ONES = torch.ones(2, 3)
     (lambda: di.CustomProx(3), r"prox must be callable as prox\(x, h\) or prox\(x, h, t\); got 3 of type int"),
     (lambda: di.CustomProx(lambda x: x), r"prox must be callable as .*; its arguments are \(x\)"),
     (lambda: di.CustomProx(lambda x, h: x, value=lambda: 0), r"value must be callable as value\(x\) or value\(x, t\)"),
+    (lambda: di.CustomProx(lambda x, h: x, kink_sides=torch.sign), r"cannot be read. Wrap it: lambda x: …"),
     (lambda: di.CustomProx(lambda x, h: x, kink_sides=1), r"kink_sides must be callable as kink_sides\(x\)"),
     (lambda: di.CustomProx(lambda x, h: x, kink_sides=lambda x: x.sum(-1)).kink_sides(ONES),
      r"kink_sides must return signs of shape \(2, 'n'\), one row a sample; it returned a tensor of shape \(2,\)"),

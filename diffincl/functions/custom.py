@@ -118,7 +118,8 @@ def _takes_t(name: str, f: Callable[..., Tensor], first: tuple[str, ...]) -> boo
     try:
         signature = inspect.signature(f)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{wanted}; the arguments of {f!r} cannot be read. Wrap it: lambda x, h: …") from error
+        raise TypeError(f"{wanted}; the arguments of {f!r} cannot be read. Wrap it: "
+                        f"lambda {', '.join(first)}: …") from error
     names = [p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     for takes_t in (False, True):
         try:
