@@ -16,8 +16,7 @@ from .inclusion import Inclusion
 
 __all__ = ["Solution", "SolveError", "Source", "Stats", "Switch", "Switches"]
 
-(OK, FIELD_NOT_FINITE, STEP_FAILED, FIELD_MISSHAPEN, TOO_MANY_STEPS, STEP_TOO_SMALL, LEFT_TUBE,
- SET_JUMPED) = range(8)
+OK, FIELD_NOT_FINITE, STEP_FAILED, FIELD_MISSHAPEN, TOO_MANY_STEPS, STEP_TOO_SMALL, LEFT_TUBE = range(7)
 
 REASONS = {
     OK: "success",
@@ -30,8 +29,6 @@ REASONS = {
     STEP_TOO_SMALL: "no step is small enough: the tolerances are below rounding, or F jumps in x, or a moving g in t, "
                     "here; raise rtol and atol, use float64, or end one solve at the jump and start another behind it",
     LEFT_TUBE: "a step left the tube around C in which projections are unique; take smaller steps",
-    SET_JUMPED: "C jumps in this step, which would throw the state of ARS222 ahead of it; end one solve at the jump "
-                "and start another behind it, from the projection on the new C, or take ForwardEuler() or ProxHeun()",
 }
 
 
@@ -111,8 +108,7 @@ class Solution:
         States; NaN from the failure on in samples that failed.
     status : Tensor (*batch,), int
         0 success, 1 the field was not finite, 2 a step failed, 3 the field returned another shape or dtype, 4 too many
-        steps, 5 the step became too small, 6 a step left the tube in which projections on C are unique, 7 C jumped in a
-        step.
+        steps, 5 the step became too small, 6 a step left the tube in which projections on C are unique.
     message : str
         What happened, and the remedy; ``explain`` says it for one sample.
     stats : Stats

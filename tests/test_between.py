@@ -118,6 +118,16 @@ def test_inside_vmap_and_jacrev():
                                atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scheme", [di.ProxHeun(), di.ARS222(), di.SwitchingDP5()], ids=str)
+def test_a_time_right_after_a_save_time(scheme, dtype):
+    """Short for the rounding of its ends, as the whole interval is not."""
+    flow = di.Inclusion(lambda t, x: x, di.Orthant())
+    sol = di.solve(flow, X0.to(dtype), [0.0, 0.5, 1.0], scheme=scheme, steps=di.Adaptive(1e-4, 1e-4))
+    for room in (1e-13, 1e-9, 1e-5, 1e-3):
+        torch.testing.assert_close(sol(0.5 + room), X0.to(dtype) * math.exp(-0.5 - room), rtol=0, atol=2e-4)
+
+
 # Failures
 
 def turns_nan(t, x):

@@ -66,13 +66,13 @@ class CustomProx(ProxFunction):
         object.__setattr__(self, "sides", kink_sides)
         object.__setattr__(self, "coordinatewise", coordinatewise)
         object.__setattr__(self, "convex", convex)
-        object.__setattr__(self, "_prox_takes_t", _takes_t("prox", prox, ("x", "h")))
+        object.__setattr__(self, "moving", _takes_t("prox", prox, ("x", "h")))
         object.__setattr__(self, "_value_takes_t", value is not None and _takes_t("value", value, ("x",)))
         object.__setattr__(self, "_sides_take_t", kink_sides is not None and _takes_t("kink_sides", kink_sides, ("x",)))
 
     def prox(self, x: Tensor, h: float | Tensor, t: Time = 0.0) -> Tensor:
         """The callable's value, checked."""
-        u = self.f(x, h, t) if self._prox_takes_t else self.f(x, h)  # type: ignore[attr-defined]
+        u = self.f(x, h, t) if self.moving else self.f(x, h)
         _require_like("prox", u, x.shape, x.dtype)
         if _check.concrete(x) and _check.concrete(u):
             bad = (~torch.isfinite(u) & torch.isfinite(x).all(-1, keepdim=True)).any(-1)

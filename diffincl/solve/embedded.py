@@ -10,13 +10,14 @@ from torch import Tensor
 from ..fields import FieldFunction
 from ..schemes import ARS222, Embedded, ProxHeun
 from ..switching import Attempt, Segment, Tolerance
+from .motion import way_back
 from .watch import WatchedProx
 
 __all__ = ["EmbeddedStepper"]
 
 
 class Contact(NamedTuple):
-    """``touching`` (*batch, 1) bool: whether the prox moved the sample in the step before."""
+    """``touching`` (*batch, d) bool: whether the prox moved the coordinate in the step before."""
 
     touching: Tensor
 
@@ -25,18 +26,20 @@ class EmbeddedStepper:
     """A scheme with an error estimate on an interval without knots.
 
     A moving set can capture a sample between two evaluations without a trace in the estimate, and a hit of a curved set
-    leaves too small a one. So where g moves or is no polyhedron and the prox begins to displace the sample within a
+    leaves too small a one. So where g moves or is no polyhedron and the prox begins to displace a coordinate within a
     step, the displacement counts as error: the step is shortened until the sample cannot have got further past the
-    boundary than the tolerance (theory §6).
+    boundary than the tolerance (theory §6). And what a moving set pushed while it came and left again where it is not
+    looked at, the proxes do not know of: the way back of its motion counts as error as well.
     """
 
-    def __init__(self, scheme: ProxHeun | ARS222, F: FieldFunction, g: WatchedProx, watched: bool):
-        self.scheme, self.F, self.g, self.watched = scheme, F, g, watched
+    def __init__(self, scheme: ProxHeun | ARS222, F: FieldFunction, g: WatchedProx, polyhedral: bool):
+        self.scheme, self.F, self.g = scheme, F, g
+        self.watched = g.moving or not polyhedral
         self.error_order = scheme.error_order
 
     def start(self, t: Tensor, x: Tensor) -> Contact:
         """Whether a sample touches is not known yet."""
-        return Contact(torch.zeros_like(t, dtype=torch.bool))
+        return Contact(torch.zeros_like(x, dtype=torch.bool))
 
     def attempt(self, t: Tensor, h: Tensor, x: Tensor, mode: Contact, tolerance: Tolerance | None) -> Attempt:
         """A step with its error estimate."""
@@ -45,6 +48,8 @@ class EmbeddedStepper:
         error = e.error.abs()
         if self.watched:
             error = torch.where(mode.touching, error, torch.maximum(error, e.displacement))
+        if self.g.moving:
+            error = torch.maximum(error, way_back(self.g, t, h, x, e.free))
         scale = tolerance.scale(x, e.x)
         ratio = (error / scale).amax(-1, keepdim=True)
         after = Contact(torch.where(h > 0, e.displacement > 0, mode.touching))

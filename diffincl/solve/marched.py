@@ -33,8 +33,15 @@ def solve_marched(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme | Sw
         raise ValueError(f"{type(scheme).__name__} with steps per sample reads the values of the states, which is not "
                          f"possible inside torch.func transforms, torch.compile and forward mode. Take Fixed steps of "
                          f"ProxHeun or ARS222 there.")
+    _require_resolvable(_control(flow, scheme, steps), x0, layout)
+    return _marched(flow, x0, layout, scheme, steps, gradient, progress, kinks)
+
+
+def _marched(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme | SwitchingDP5 | ExactFlow,
+             steps: Fixed | Adaptive | None, gradient: str, progress: bool, kinks: Crossings
+             ) -> tuple[Solution, FieldShapeError | None]:
+    """The solution along a layout, or along a part of one."""
     control = _control(flow, scheme, steps)
-    _require_resolvable(control, x0)
     wanted = torch.is_grad_enabled() and _differentiated(flow, x0, layout)
     notice = Notice() if torch.is_grad_enabled() and not wanted else None
     F, g = WatchedField(x0, notice), WatchedProx(flow.g, notice)
@@ -87,8 +94,8 @@ class Resumed:
         if isinstance(steps, Fixed):  # of the same length on a part of the interval
             steps = Fixed(steps.longest(float(solution.t[-1] - solution.t[0])))
             layout = plan(flow.field, list(stops), steps)
-        again, error = solve_marched(flow, start, layout, self.scheme, steps, "backprop", progress=False,
-                                     kinks=Crossings(flow.g, start, stops[0]))
+        again, error = _marched(flow, start, layout, self.scheme, steps, "backprop", progress=False,
+                                kinks=Crossings(flow.g, start, stops[0]))
         if error:
             raise error
         solution.require_again(again, k)
@@ -118,8 +125,13 @@ def _polyhedral(g: ProxFunction) -> bool:
     return isinstance(g, ConvexSet) and g.polyhedral
 
 
-def _require_resolvable(control: Adaptive | None, x0: Tensor) -> None:
-    unit = torch.finfo(x0.dtype).eps
+def _require_resolvable(control: Adaptive | None, x0: Tensor, layout: Plan) -> None:
+    unit, first, last = torch.finfo(x0.dtype).eps, layout.t[0], layout.t[-1]
+    if control is not None and unit * max(abs(first), abs(last)) > max(control.rtol, 4 * unit) * (last - first):
+        raise ValueError(f"t = [{first:g}, …, {last:g}] is too far from 0 for times in "
+                         f"{str(x0.dtype).removeprefix('torch.')}, the dtype of x0 and of the times that F gets: they "
+                         f"are rounded by {unit * max(abs(first), abs(last)) / 2:.1g}, more than rtol = "
+                         f"{control.rtol:g} of its length. Let t begin at 0, or solve in float64: x0.double().")
     if control is not None and max(control.rtol, control.atol) < 4 * unit:
         raise ValueError(f"rtol = {control.rtol:g} and atol = {control.atol:g} are below the rounding of x0 in "
                          f"{str(x0.dtype).removeprefix('torch.')}; one of them must be at least {4 * unit:.1e}. Raise "
@@ -135,7 +147,7 @@ def _binder(flow: Inclusion, scheme: Scheme | SwitchingDP5 | ExactFlow, F: Watch
         if isinstance(scheme, SwitchingDP5 | ExactFlow):
             return scheme.on(flow, a, b, F, x)
         assert isinstance(scheme, ProxHeun | ARS222)
-        return EmbeddedStepper(scheme, F, g, flow.g.moving or not _polyhedral(flow.g))
+        return EmbeddedStepper(scheme, F, g, _polyhedral(flow.g))
 
     return bind
 

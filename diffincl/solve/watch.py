@@ -79,7 +79,7 @@ class WatchedProx(ProxFunction):
     def __init__(self, g: ProxFunction, notice: Notice | None = None):
         self.g, self.notice = g, notice
         self.inner: Callable[..., Tensor] = g.with_memory().prox
-        self.limited = math.isfinite(g.reach)
+        self.limited, self.moving = math.isfinite(g.reach), g.moving
         self.evaluations = 0
         self.start: tuple[Tensor, Tensor] | None = None
 
@@ -104,6 +104,9 @@ class WatchedProx(ProxFunction):
         self.t_next = torch.where(new.unsqueeze(-1), t_next, self.t_next)
         self.left = self.left | new
         return torch.where(inside.unsqueeze(-1), value, torch.nan)
+
+    def carried(self, x: Tensor, t: float | Tensor, t_next: float | Tensor) -> Tensor:
+        return self.g.carried(x, t, t_next)
 
     def refusal(self, sample: tuple[int, ...], h: float) -> str:  # type: ignore[override]
         """Why the prox of one sample was refused in a step of length ``h``, and the remedy."""
