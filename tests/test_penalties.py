@@ -180,3 +180,25 @@ def test_bad_weights_are_refused_by_name(weight):
                        (lambda w: di.GroupL2([[0]], w), "weight"), (di.OutsideBall, "radius"), (di.Ball, "radius")):
         with pytest.raises((ValueError, TypeError), match=name):
             make(weight)
+
+
+class Wall(di.ConvexSet):
+    """x >= sin t, written by hand."""
+
+    moving = True
+
+    def project(self, x, t=0.0):
+        return torch.maximum(x, torch.sin(torch.as_tensor(t, dtype=x.dtype)))
+
+
+@pytest.mark.parametrize("steps", [di.Fixed(n=40), di.Adaptive(1e-5, 1e-5)], ids=str)
+def test_what_moves_and_does_not_say_how_is_solved_as_what_does(steps):
+    """ARS222 treats jerks of g apart: a prox that depends on t, or says so, is not one for that."""
+    x0 = torch.tensor([[1.9], [0.3]], dtype=F64)
+    pairs = [(di.CustomProx(di.L1(0.5).prox, kink_sides=lambda x: x.sign()), di.L1(0.5)),
+             (Wall(), di.Moving(di.Orthant(), shift=lambda t: torch.sin(torch.as_tensor(t, dtype=F64))))]
+    for custom, known in pairs:
+        assert custom.moving
+        x, y = (di.solve(di.Inclusion(lambda t, x: torch.ones_like(x), g), x0, [0.0, 1.3], scheme=di.ARS222(),
+                         steps=steps).x[-1] for g in (custom, known))
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-12)
