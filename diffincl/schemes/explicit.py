@@ -215,7 +215,7 @@ class ARS222:
         rounding = 64 * torch.finfo(x.dtype).eps * (1 + vector_norm(whole, dim=-1, keepdim=True))
         astray = vector_norm(first / self.prox_fraction - whole, dim=-1, keepdim=True)
         jerk = astray > JERK * vector_norm(first, dim=-1, keepdim=True) + rounding
-        return torch.where(jerk.any(0), 1.0, steady).to(x)
+        return torch.where(jerk.any(0), torch.ones_like(x[..., :1]), steady)  # of two numbers it would be float32
 
     def bound(self, size: Tensor, c: StepConstants) -> Tensor:
         """The smaller of the two forms in the notes; a drift d adds hd wherever it adds to ‖ΔF‖."""
