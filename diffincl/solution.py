@@ -182,7 +182,8 @@ class Solution:
 
         ``t`` may be a 1-D tensor of n times: shape (n, *batch, *state). Between save times the steps are taken again
         from the save time before, so no switch is smeared: ask for many times at once. Fixed steps end where they did,
-        and the state is interpolated linearly within the one that holds ``t``. NaN where a sample had failed.
+        and the state is interpolated linearly within the one that holds ``t``; states of ``Penalty`` are between save
+        times. NaN where a sample had failed.
 
         Raises
         ------
