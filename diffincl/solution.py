@@ -198,8 +198,7 @@ class Solution:
 
     def _derivatives(self) -> torch.set_grad_enabled:
         """Whether steps that are taken again have derivatives: those of a part alone would be wrong."""
-        whole = self.x.requires_grad or not _check.plain_autograd()
-        return torch.set_grad_enabled(torch.is_grad_enabled() and whole)
+        return torch.set_grad_enabled(torch.is_grad_enabled() and self.x.requires_grad)
 
     def _inside(self, time: float, given: float | Tensor) -> float:
         """A time in the solved interval, up to the rounding of the dtype it was given in."""

@@ -118,15 +118,19 @@ def test_what_was_solved_without_gradients_has_none_in_between():
         assert di.solve(flow, X0, [0.0, 1.0], **options)(0.6).requires_grad
 
 
-def test_inside_vmap_and_jacrev():
+def test_inside_transforms():
     flow = di.Inclusion(waves, di.Orthant())
 
     def at(x):
         return di.solve(flow, x, [0.0, 1.0], scheme=di.ProxHeun(), steps=di.Fixed(n=9))(0.7)
 
     torch.testing.assert_close(torch.func.vmap(at)(X0), at(X0), rtol=0, atol=1e-13)
-    torch.testing.assert_close(torch.func.jacrev(at)(X0[0]), torch.autograd.functional.jacobian(at, X0[0]), rtol=0,
-                               atol=1e-13)
+    J = torch.autograd.functional.jacobian(at, X0[0])
+    for jacobian in (torch.func.jacrev, torch.func.jacfwd):
+        torch.testing.assert_close(jacobian(at)(X0[0]), J, rtol=0, atol=1e-13)
+        torch.testing.assert_close(torch.func.vmap(jacobian(at))(X0)[0], J, rtol=0, atol=1e-13)
+    H = torch.autograd.functional.hessian(lambda x: at(x)[0] ** 2, X0[0])
+    torch.testing.assert_close(torch.func.hessian(lambda x: at(x)[0] ** 2)(X0[0]), H, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
