@@ -79,7 +79,7 @@ class WatchedProx(ProxFunction):
     def __init__(self, g: ProxFunction, notice: Notice | None = None):
         self.g, self.notice = g, notice
         self.inner: Callable[..., Tensor] = g.with_memory().prox
-        self.limited, self.moving = math.isfinite(g.reach), g.moving
+        self.limited, self.moving, self.coordinatewise = math.isfinite(g.reach), g.moving, g.coordinatewise
         self.evaluations = 0
         self.start: tuple[Tensor, Tensor] | None = None
 
