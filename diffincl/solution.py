@@ -182,7 +182,8 @@ class Solution:
 
         ``t`` may be a 1-D tensor of n times: shape (n, *batch, *state). Between save times the steps are taken again
         from the save time before, so no switch is smeared: ask for many times at once. Fixed steps end where they did,
-        and the state is interpolated linearly within the one that holds ``t``. NaN where a sample had failed.
+        and the state is interpolated linearly within the one that holds ``t``; states of ``Penalty`` are between save
+        times. NaN where a sample had failed.
 
         Raises
         ------
@@ -197,8 +198,7 @@ class Solution:
 
     def _derivatives(self) -> torch.set_grad_enabled:
         """Whether steps that are taken again have derivatives: those of a part alone would be wrong."""
-        whole = self.x.requires_grad or not _check.plain_autograd()
-        return torch.set_grad_enabled(torch.is_grad_enabled() and whole)
+        return torch.set_grad_enabled(torch.is_grad_enabled() and self.x.requires_grad)
 
     def _inside(self, time: float, given: float | Tensor) -> float:
         """A time in the solved interval, up to the rounding of the dtype it was given in."""
