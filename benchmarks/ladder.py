@@ -3,7 +3,8 @@
     python benchmarks/ladder.py [--seed 0] [--nets 3] [--quick] [--out FILE]
 
 Prints Markdown tables: bound / worst growth of a distance for random networks and for those trained on the digits, the
-scaled rate over the exact one, norms of convolutions over the truth and their times. ``--out`` keeps every number as
+scaled rate over the exact one, tubes around trajectories, rates of convolutional branches, norms of convolutions over
+the truth and their times. ``--out`` keeps every number as
 JSON. One thread, float64. The full run takes about a quarter of an hour, --quick under a minute.
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 
 import torch
 from stability.kernels import tightness_row, time_row
+from stability.local import branch_row, tube_rows
 from stability.nets import NAMES, Net, random_net, trained_net
 from stability.rungs import FLOW, LAYERS, exactness_row, ladder_row
 
@@ -91,6 +93,11 @@ def main() -> None:
     tables: dict[str, list[dict[str, Any]]] = {}
     tables["scaled rate / exact rate, d = 8, m = 10"] = [exactness_row(k, count, options.seed) for k in ("resnet", "d")]
     tables["scaled rate of S"] = [exactness_row("s", count, options.seed)]
+    trained = [trained_net(kind, digits(options.seed), 2 if options.quick else 40, options.seed) for kind in NAMES]
+    tables["trained networks, balls around states of test images: distance after ten layers / radius"] = [
+        row for net in trained for row in tube_rows(net, 4 if options.quick else 64, 10 if options.quick else 200)]
+    tables["convolutional branches, h = 0.1"] = [branch_row(kind, 2 if options.quick else 4, 8, 0.1, options.seed)
+                                                 for kind in ("free", "D", "near S")]
     tables["Fourier bound / largest singular value"] = [tightness_row(k, s, kernels, options.seed) for k in (3, 5)
                                                         for s in (1, 2)]
     tables["time of one norm, 3×3, one thread"] = [time_row(16 if options.quick else 64, 32, status, 3, options.seed)
