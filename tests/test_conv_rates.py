@@ -3,11 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mpmath import mp
 from torch.linalg import eigvalsh, matrix_norm, vector_norm
 
-from diffincl import norms, rates
+from diffincl import rates
 from diffincl.norms import convolution
 from diffincl.rates import conv
+from diffincl.rates.factor import certified_factor
+from diffincl.rates.kernels import branch
 
 F64, INF = torch.float64, float("inf")
 SHAPES = [((5,), (3,), (3,)), ((7,), (5,), (2,)), ((6,), (4,), (4,)), ((4, 5), (3, 3), (3, 3)),
@@ -234,16 +237,51 @@ def test_badly_scaled_kernels(size):
     assert rho == INF or rho == pytest.approx(float(conv.step(K1, K2, (6,), 0.1)), rel=1e-3)
 
 
-def test_rounding_of_the_symbols_is_enclosed(monkeypatch):
-    """Tables that are off by 1e-9 and the error bound raised to match: the factor must not fall below the truth."""
-    K1, K2 = kernels((3,), (3,), False)
-    lam = torch.full((3,), 2.0, dtype=F64)
-    truth = float(conv.step(K1, K2, (8,), 0.05, multiplier=lam))
-    plain = norms.UNIT
-    for factor in (1e6, 1e8):
-        monkeypatch.setattr(norms, "UNIT", plain * factor)
-        assert float(conv.step(K1, K2, (8,), 0.05, multiplier=lam)) > truth * (1 + 10 * factor * plain * 0.05)
-        monkeypatch.setattr(norms, "UNIT", plain)
+def test_errors_of_the_weights_are_enclosed():
+    """Against weights off by the errors in the worst directions found among signs, far larger than any rounding."""
+    for seed in range(5):
+        A1, A2 = 0.5 * normal(4, 3, seed=seed), 0.5 * normal(3, 4, seed=seed + 9)
+        lam, h = torch.full((4,), 3.0, dtype=F64), torch.tensor(0.3, dtype=F64)
+        for E1, E2 in ((1e-8, 0.0), (0.0, 1e-8), (1e-8, 1e-8)):
+            errors = E1 * torch.ones_like(A1), E2 * torch.ones_like(A2)
+            value = float(certified_factor(A1, A2, h, lam, *errors))
+            d1, d2 = (torch.sign(normal(2000, *A.shape, seed=seed)) * E
+                      for A, E in ((A1, E1), (A2, E2)))
+            B1, B2 = A1 + d1, A2 + d2
+            M, R = 2 * torch.diag(lam) - h * B2.mT @ B2, lam[:, None] * B1 - B2.mT
+            off = torch.sqrt(1 + h * eigvalsh(R.mT @ torch.linalg.solve(M, R))[:, -1])
+            plain = float(certified_factor(A1, A2, h, lam))
+            assert plain < float(off.max()) <= value <= plain + 1e3 * (float(off.max()) - plain)
+
+
+def test_definiteness_is_not_claimed_for_weights_that_may_be_off():
+    """2Λ − hA2ᵀA2 has the least eigenvalue 0.1, which errors of 0.005 in A2, whose norm is 30, can undo."""
+    A2 = normal(3, 4)
+    A2 = 30 * A2 / matrix_norm(A2, 2)
+    lam = torch.full((4,), 450.05, dtype=F64)
+    A1, one = A2.T / lam[:, None], torch.ones((), dtype=F64)
+    assert float(certified_factor(A1, A2, one, lam)) == pytest.approx(1)
+    assert float(certified_factor(A1, A2, one, lam, 0.0, torch.full_like(A2, 5e-3))) == INF
+
+
+def test_rounding_of_the_symbols_is_enclosed():
+    """Each part of every entry of both symbols against 40 digits."""
+    K1, K2 = kernels((3,), (5,), False)
+    both = branch(K1, K2, (7,), "zeros", False)
+    axes, bounds = both.axes(), both.rounding()
+    ((adjoint1, A2),) = both.symbols(axes)
+    with mp.workdps(40):
+        for kernel, symbol, bound in ((both.adjoint1, adjoint1, bounds[0]), (both.kernel2, A2, bounds[1])):
+            worst = 0.0
+            for f in range(len(symbol)):
+                angle = 2 * mp.pi * (f + mp.mpf(axes[0].twist) / 2) / axes[0].points
+                for i in range(2):
+                    for j in range(3):
+                        exact = sum(mp.mpf(float(v)) * mp.expj(angle * a)
+                                    for v, (a, _) in zip(kernel[i, j], axes[0].taps, strict=True))
+                        for part, found in ((exact.real, symbol[f, i, j].real), (exact.imag, symbol[f, i, j].imag)):
+                            worst = max(worst, float(abs(part - mp.mpf(float(found)))) / float(bound[i, j]))
+            assert 0.01 < worst <= 1
 
 
 ONE, PAIR = torch.ones(1, 1, 3), torch.ones(2, 1, 3)

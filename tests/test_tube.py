@@ -107,6 +107,23 @@ def test_clipped_coordinates_are_dropped_where_both_are_clipped_only():
     assert float(curve[1, 1]) >= float(y[1, 1]) > 0.09
 
 
+def test_a_clip_for_some_of_the_ball_ends_the_product():
+    """J2J1 = 0, but y whose second coordinate is clipped in between ends elsewhere."""
+    J1 = torch.full((2, 2), 0.5, dtype=F64)
+    A2 = torch.stack([torch.eye(2, dtype=F64) - J1, J1])
+    A1, b1 = torch.eye(2, dtype=F64).expand(2, 2, 2), torch.full((2, 2), 100.0, dtype=F64)
+    shift = torch.tensor([[0.0, -0.95], [10.0, 10.0]], dtype=F64)
+    b2 = (A2 @ b1.unsqueeze(-1)).squeeze(-1) + shift
+    flow = di.Inclusion(di.ResNetField(*(di.PiecewiseConstant(w, 0.0, 2.0) for w in (A1, b1, A2, b2))), di.Orthant())
+    x0, t = torch.ones(2, dtype=F64), torch.tensor([0.0, 1.0, 2.0], dtype=F64)
+    x, y = (di.solve(flow, v, t).x for v in (x0, x0 - 0.35))
+    curve = tube(flow, t, x0, 0.5).curve
+    away = vector_norm(x - y, dim=-1)
+    assert float(away[2]) > 0.2
+    assert bool((away <= curve).all())
+    assert float(tube(flow, t, x0, 0.01).curve[2]) < 1e-10  # too small to be clipped
+
+
 def test_contraction_is_certified():
     """All units on, A2 = A1ᵀ: the balls shrink like ∏(1 − hσ_min²), a negative rate."""
     A = torch.tensor([[2.0, 0.0], [0.0, 1.0]], dtype=F64)

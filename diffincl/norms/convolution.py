@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _check
-from .geometry import CIRCULAR, ZEROS, Axis, Layout, check_kernel, layout
+from .geometry import CIRCULAR, ZEROS, Axis, Layout, layout
 from .matrices import (
     CERTIFIED,
     ESTIMATE,
@@ -88,8 +88,8 @@ def conv2d(K: Tensor, image: int | Sequence[int], stride: int | Sequence[int] = 
     ----------
     Theory §7; Sedghi, Gupta, Long, "The singular values of convolutional layers", 2019 (circular, stride 1).
     """
-    place = layout(_checked(K, 2), image, stride, padding, dilation, groups, padding_mode, dims=2,
-                   transposed=transposed, output_padding=output_padding)
+    place = layout(K, image, stride, padding, dilation, groups, padding_mode, dims=2, transposed=transposed,
+                   output_padding=output_padding)
     return _norm(K, place, status)
 
 
@@ -128,14 +128,9 @@ def conv1d(K: Tensor, image: int, stride: int = 1, padding: Any = 1, *, dilation
     -----
     As `conv2d`. Source: theory §7.
     """
-    place = layout(_checked(K, 1), image, stride, padding, dilation, groups, padding_mode, dims=1,
-                   transposed=transposed, output_padding=output_padding)
+    place = layout(K, image, stride, padding, dilation, groups, padding_mode, dims=1, transposed=transposed,
+                   output_padding=output_padding)
     return _norm(K, place, status)
-
-
-def _checked(K: Tensor, dims: int) -> Tensor:
-    check_kernel(_check.finite("K", _check.tensor("K", K)), 1, dims)
-    return K
 
 
 def _norm(K: Tensor, place: Layout, status: str) -> OperatorNorm:

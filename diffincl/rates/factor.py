@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import _check, norms
 from .definite import schur_bound
+from .dense import at_one_time
 from .interior import Inequality, multipliers
 
 __all__ = ["step", "step_multipliers"]
@@ -47,12 +48,9 @@ def step(A1: Tensor, A2: Tensor, h: float | Tensor, *, multiplier: Tensor | None
     are certified together, by one Cholesky decomposition with a margin. Theory §5, R8; special choices of Λ: Meunier
     et al. 2022, Araujo et al. 2023.
     """
-    A1, A2 = norms.as_matrix("A1", A1), norms.as_matrix("A2", A2)
-    if A2.mT.shape != A1.shape:
-        raise ValueError(f"A1 and A2 must have shapes (*batch, m, d) and (*batch, d, m); got {tuple(A1.shape)} and "
-                         f"{tuple(A2.shape)}.")
-    h = positive("h", torch.as_tensor(h, dtype=torch.float64)).expand(A1.shape[:-2])
-    A1, A2 = _alive(A1, A2)
+    weights = at_one_time(A1, A2)
+    h = positive("h", torch.as_tensor(h, dtype=torch.float64)).expand(weights.A1.shape[:-2])
+    A1, A2 = _alive(weights.A1, weights.A2)
     lam = step_multipliers(A1, A2, h) if multiplier is None else positive("multiplier", multiplier)
     if lam.shape != A1.shape[:-1]:
         raise ValueError(f"multiplier must have shape {tuple(A1.shape[:-1])}, one a hidden unit; got "
