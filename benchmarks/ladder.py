@@ -5,7 +5,7 @@
 Prints Markdown tables: bound / worst growth of a distance for random networks and for those trained on the digits, the
 scaled rate over the exact one, tubes around trajectories, rates of convolutional branches, norms of convolutions over
 the truth and their times. ``--out`` keeps every number as
-JSON. One thread, float64. The full run takes about a quarter of an hour, --quick under a minute.
+JSON. One thread, float64. The full run takes about ten minutes for each of the ``--nets``, --quick under a minute.
 """
 
 from __future__ import annotations
