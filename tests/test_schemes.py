@@ -252,14 +252,14 @@ def test_no_factor_of_ars222_is_near_one():
 
 
 def test_the_factor_of_ars222_is_the_smaller_of_its_two_forms():
-    """For hL = 2 and ρ = 1 (ResNet-S): 1/√8 + ¾ + 1 + γ/√8 + 1/(2γ), that of a jerk; for small hL the other form."""
+    """For hL = 2 and ρ = 1 (ResNet-S): 1/√8 + ¼ + 1 + 3γ/√8 + 1/(2γ); for small hL the other form."""
     A, zero = torch.eye(2, dtype=F64), torch.zeros(2, dtype=F64)
     flow, gamma = di.Inclusion(di.ResNetSField(A, zero, zero), di.Orthant()), 1 - 0.5**0.5
 
     def factor(h):
         return float(di.bounds.discrete_sensitivity(flow, [0.0, h], di.ARS222()).curve[-1])
 
-    assert factor(2.0) == pytest.approx(1.75 + (1 + gamma) / 8**0.5 + 1 / (2 * gamma), rel=1e-9)
+    assert factor(2.0) == pytest.approx(1.25 + (1 + 3 * gamma) / 8**0.5 + 1 / (2 * gamma), rel=1e-9)
     assert factor(0.01) == pytest.approx(2**0.5 + 0.01 * (1 + 1 / (2 * gamma)), rel=1e-9)
 
 

@@ -80,8 +80,8 @@ class ProxFunction:
     def carried(self, x: Tensor, t: Time, t_next: Time) -> Tensor:
         """Where the point ``x`` at t is at ``t_next`` if it rides on g; the motion of g is told from points around.
 
-        Unless overridden it is the prox at ``t_next`` of a g that moves, which shows how g moves on the side of x."""
-        return self.prox(x, 1.0, t_next) if self.moving else x
+        Unless overridden it goes as the prox of x does, which shows how g moves on the side of x."""
+        return x + (self.prox(x, 1.0, t_next) - self.prox(x, 1.0, t)) if self.moving else x
 
     def within_reach(self, x: Tensor, t: Time, z: Tensor, t_next: Time) -> Tensor:
         """Whether the step from ``x`` in C(t) to ``z``, whose prox is taken at ``t_next``, stays in the tube of radius

@@ -142,9 +142,8 @@ class ARS222:
 
     Moving g. A set that jumps, or starts and stops, would throw the state ahead of it, a jump by √2 times its length,
     and there it would stay. So where the motion of g over the step is not within a tenth of going on as it begins over
-    the first γh, c is 1: then z = u + hF₀ − hF₁/(2γ), the step is of the first order, and it is that of the second
-    order again once h resolves the motion. (The first form bounds this ‖Δz‖ too; (b), with λ = 1/√8, becomes
-    ρ_γ/√8 + ¾ + (1 + γλ)ρ₀ + ρ₁ρ_γ/(2γ); ``bound``, which does not know g, takes the larger of the second forms.)
+    the first γh, the step is that of forward–backward Euler, whose factor ρ₀ is smaller than both forms; the order is 2
+    again once h resolves the motion.
 
     Examples
     --------
@@ -194,38 +193,35 @@ class ARS222:
                 x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Argument and value of both proxes, and the integral of −F; hξ = (w − u)/γ needs no division by h."""
         gamma, t_stage = self.prox_fraction, torch.lerp(t, t_next, self.prox_fraction)
-        onward = self._onward(g, t, t_stage, t_next, x)
         delta = 1 - 1 / (2 * gamma)
         F0 = F(t, x)
         w = x - gamma * h * F0
         u = g.prox(w, gamma * h, t_stage)
         integral = h * (delta * F0 + (1 - delta) * F(t_stage, u))
-        z = x - integral - onward * (w - u)
+        z = x - integral - (1 - gamma) / gamma * (w - u)
+        if g.moving:
+            free = x - h * F0
+            y = g.prox(free, h, t_next)
+            z = torch.where(self._jerks(g, t, t_stage, t_next, x), y + gamma * (free - y), z)  # the prox below makes y
         return w, u, z, g.prox(z, gamma * h, t_next), -integral
 
-    def _onward(self, g: ProxFunction, t: Tensor, t_stage: Tensor, t_next: Tensor, x: Tensor) -> float | Tensor:
-        """How far v is carried on: (1 − γ)/γ, or 1 where g moves in a jerk, (*batch, 1). It must not depend on x, so
-        the motion is told from fixed points, in the middle and on both sides."""
-        steady = (1 - self.prox_fraction) / self.prox_fraction
-        if not g.moving:
-            return steady
+    def _jerks(self, g: ProxFunction, t: Tensor, t_stage: Tensor, t_next: Tensor, x: Tensor) -> Tensor:
+        """Where g moves in a jerk, (*batch, 1). It must not depend on x, so the motion is told from fixed points, in
+        the middle and on both sides."""
         zero = torch.zeros_like(x, dtype=torch.float64)
         points = torch.stack([zero, zero + FAR, zero - FAR])
         first, whole = g.carried(points, t, t_stage) - points, g.carried(points, t, t_next) - points
         rounding = 64 * torch.finfo(x.dtype).eps * (1 + vector_norm(whole, dim=-1, keepdim=True))
         astray = vector_norm(first / self.prox_fraction - whole, dim=-1, keepdim=True)
-        jerk = astray > JERK * vector_norm(first, dim=-1, keepdim=True) + rounding
-        return torch.where(jerk.any(0), 1.0, steady).to(x)
+        return (astray > JERK * vector_norm(first, dim=-1, keepdim=True) + rounding).any(0)
 
     def bound(self, size: Tensor, c: StepConstants) -> Tensor:
         """The smaller of the two forms in the notes; a drift d adds hd wherever it adds to ‖ΔF‖."""
-        gamma, h = self.prox_fraction, c.h
+        gamma, lam, h = self.prox_fraction, 3 / math.sqrt(8), c.h
         euler, hL = c.euler * size + h * c.drift, h * c.lipschitz
         w = (1 - gamma) * size + gamma * euler  # >= ‖w‖ >= ‖u‖
         by_L = math.sqrt(2) * w + hL * size + h * c.drift + (hL * w + h * c.drift_inside) / (2 * gamma)
-        steady, jerk = (share * size + (1 + gamma * lam / math.sqrt(8)) * euler
-                        for share, lam in ((0.25, 3), (0.75, 1)))
-        by_euler = w / math.sqrt(8) + torch.maximum(steady, jerk) \
+        by_euler = w / math.sqrt(8) + size / 4 + (1 + gamma * lam) * euler \
             + (c.euler_inside * w + h * c.drift_inside) / (2 * gamma)
         return torch.minimum(by_L, by_euler) * (1 + 2.0**-50)
 

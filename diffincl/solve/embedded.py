@@ -30,6 +30,9 @@ class EmbeddedStepper:
     step, the displacement counts as error: the step is shortened until the sample cannot have got further past the
     boundary than the tolerance (theory §6). And what a moving set pushed while it came and left again where it is not
     looked at, the proxes do not know of: the way back of its motion counts as error as well.
+
+    Steps that cross a kink of g (ℓ1) may all be off by the same, however long they are. So where a sample leaves its
+    side of a kink, all that it moves counts as error: the step is shortened until that is below the tolerance.
     """
 
     def __init__(self, scheme: ProxHeun | ARS222, F: FieldFunction, g: WatchedProx, polyhedral: bool):
@@ -50,6 +53,7 @@ class EmbeddedStepper:
             error = torch.where(mode.touching, error, torch.maximum(error, e.displacement))
         if self.g.moving:
             error = torch.maximum(error, way_back(self.g, t, h, x, e.free))
+        error = torch.where(self._leaves_a_side(t, h, x, e.x), torch.maximum(error, (e.x - x).abs()), error)
         scale = tolerance.scale(x, e.x)
         ratio = (error / scale).amax(-1, keepdim=True)
         after = Contact(torch.where(h > 0, e.displacement > 0, mode.touching))
@@ -59,6 +63,13 @@ class EmbeddedStepper:
         """An accepted step again, for its derivatives."""
         e = self._step(t, span, x)
         return e.x, _straight(span, x, e)
+
+    def _leaves_a_side(self, t: Tensor, h: Tensor, x: Tensor, x_next: Tensor) -> Tensor:
+        """Which samples are on a kink of g at the end of the step, or beyond it, and were not at its start."""
+        sides = (self.g.g.kink_sides(x, t.to(x)), self.g.g.kink_sides(x_next, (t + h).to(x)))
+        if sides[0] is None or sides[1] is None:
+            return torch.zeros_like(t, dtype=torch.bool)
+        return ((sides[0] != 0) & (sides[0] != sides[1])).any(-1, keepdim=True)
 
     def _step(self, t: Tensor, h: Tensor, x: Tensor) -> Embedded:
         """The step; of a sample that leaves the tube around a prox-regular set it is NaN, and tried shorter."""

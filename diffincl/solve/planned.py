@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -20,13 +21,13 @@ from ..solution import (
     OK,
     REASONS,
     STEP_FAILED,
-    LastSteps,
     Solution,
     Stats,
 )
 from ..steps import Plan
 from .kinks import Crossings
 from .recompute import Tape
+from .retraced import Retraced
 from .watch import FieldShapeError, WatchedField, WatchedProx
 
 __all__ = ["solve_planned"]
@@ -49,7 +50,16 @@ def solve_planned(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme, gra
         run.attach(tape)
     else:
         run.through(throw, progress, None)
-    return run.solution(), run.error
+    return run.solution(partial(_again, flow, scheme, gradient)), run.error
+
+
+def _again(flow: Inclusion, scheme: Scheme, gradient: str, x: Tensor, part: Plan) -> Solution:
+    """Steps of a solve taken again along a part of its plan."""
+    kinks = Crossings(flow.g, x, part.t[0])
+    solution, error = solve_planned(flow, x, part, scheme, gradient, throw=False, progress=False, kinks=kinks)
+    if error:
+        raise error
+    return solution
 
 
 class Steps:
@@ -205,13 +215,14 @@ class Planned:
         self.x, kept = tape.attach(take, self.x0, self.x, kept)
         self.saved, self.before = [rows[0] for rows in kept if rows], [rows[1] for rows in kept if rows[1:]]
 
-    def solution(self) -> Solution:
-        """What has been computed so far."""
+    def solution(self, again: Callable[[Tensor, Plan], Solution]) -> Solution:
+        """What has been computed so far; ``again`` takes steps again."""
         ends, scheme = self.plan.saves[:1 + len(self.saved)], self.along.scheme
         x = torch.stack([self.x0, *self.saved])
         t = torch.tensor([self.plan.t[k] for k in ends], dtype=torch.float64)
         before = x[:-1] if self.every_step_saved or not self.before else torch.stack(self.before)
-        source = LastSteps(scheme, tuple((self.plan.t[k - 1], self.plan.t[k]) for k in ends[1:]), before)
+        intervals = tuple((self.plan.t[k - 1], self.plan.t[k]) for k in ends[1:])
+        source = Retraced(scheme, intervals, before, self.plan.longest, again)
         stats = Stats(self.steps, self.along.F.evaluations, self.along.g.evaluations)
         return Solution(t, x, self.status, self._message(), stats, self.along.flow, source, self.reached, self.reasons)
 
