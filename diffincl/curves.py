@@ -81,6 +81,10 @@ class Curve(nn.Module):
         knots, k = self.knots, self.piece(t)
         return self.on(knots[k], knots[k + 1])(t)
 
+    def refine(self, factor: int = 2) -> Curve:
+        """The same function with ``factor`` times as many pieces."""
+        raise NotImplementedError
+
     def sample(self, n: int) -> PiecewiseConstant:
         """``n`` layers: the values at the left ends of ``n`` equal pieces."""
         n = _check.count("n", n)

@@ -74,7 +74,7 @@ class ConvResNetField(LayeredField):
 
     layout = "(m, d, k) or (m, d, k, k)"
 
-    def affine(self, x: Tensor, A: Tensor, b: Tensor) -> Tensor:
+    def affine(self, x: Tensor, A: Tensor, b: Tensor | None) -> Tensor:
         """A * x + b."""
         return convolve(x, A, b, self.padding_mode)
 

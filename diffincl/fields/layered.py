@@ -33,7 +33,7 @@ class LayeredField(Field):
     b2: Curve | Constant
     layout: str  # shape of A1, for messages
 
-    def affine(self, x: Tensor, A: Tensor, b: Tensor) -> Tensor:
+    def affine(self, x: Tensor, A: Tensor, b: Tensor | None) -> Tensor:
         """A x + b."""
         raise NotImplementedError
 

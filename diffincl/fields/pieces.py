@@ -30,13 +30,14 @@ def evaluate(weights: Weights, x: Tensor) -> Tensor:
     return affine(torch.relu(affine(x, A1, b1)), A2, -b2)
 
 
-def affine(x: Tensor, A: Tensor, b: Tensor) -> Tensor:
+def affine(x: Tensor, A: Tensor, b: Tensor | None) -> Tensor:
     """A x + b."""
     if A.ndim == 2:
         return linear(x, A, b)
     ensemble = A.shape[:-2]
     rows = x.reshape(*ensemble, -1, x.shape[-1])
-    return (rows @ A.mT + b.unsqueeze(-2)).reshape(*x.shape[:-1], A.shape[-2])
+    value = rows @ A.mT if b is None else rows @ A.mT + b.unsqueeze(-2)
+    return value.reshape(*x.shape[:-1], A.shape[-2])
 
 
 class Pieces:

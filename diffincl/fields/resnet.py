@@ -48,7 +48,7 @@ class ResNetField(LayeredField):
         super().__init__()
         self.set_weights({"A1": A1, "b1": b1, "A2": A2, "b2": b2})
 
-    def affine(self, x: Tensor, A: Tensor, b: Tensor) -> Tensor:
+    def affine(self, x: Tensor, A: Tensor, b: Tensor | None) -> Tensor:
         """A x + b, of an ensemble one A for each of its first batch dimensions."""
         return affine(x, A, b)
 

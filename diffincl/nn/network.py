@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,11 @@ from torch.nn.utils import parametrizations, parametrize
 from .. import _check, norms
 from ..bounds import fold_batch_norm
 from ..norms import OperatorNorm
+from .base import Certificate
+from .between import AveragePool, Between, GlobalMean, PadChannels
 from .stage import VARIANTS, Stage
 
-__all__ = ["VARIANTS", "DenseResNet", "Halve", "ImageResNet", "Network"]
+__all__ = ["VARIANTS", "DenseResNet", "ImageResNet", "Network"]
 
 
 class Network(nn.Module):
@@ -191,7 +193,8 @@ class ImageResNet(Network):
 
     def __init__(self, variant: str = "resnet", depth: int = 3, *, widths: Sequence[int] = (16, 32, 64),
                  classes: int = 10, channels: int = 3, image: Sequence[int] = (32, 32), kernel: int = 3,
-                 horizon: float = 1.0, curves: str = "constant", limit: float = 1.0, padding_mode: str = "zeros",
+                 horizon: float = 1.0, curves: str = "constant", limit: float = 1.0,
+                 padding_mode: Literal["zeros", "circular"] = "zeros",
                  generator: torch.Generator | None = None):
         super().__init__()
         self.variant = _check.choice("variant", variant, VARIANTS)
@@ -207,11 +210,11 @@ class ImageResNet(Network):
         body: list[nn.Module] = []
         for k, width in enumerate(widths):
             if k:
-                body.append(Halve(widths[k - 1], width))
+                body += [AveragePool(2, len(size), scale=1.0), PadChannels(widths[k - 1], width, len(size))]
                 size = [n // 2 for n in size]
             body.append(Stage(variant, width, depth, image=size, kernel=kernel, horizon=horizon, curves=curves,
                               limit=limit, padding_mode=padding_mode, generator=generator))
-        self.body, self.pixels = nn.ModuleList(body), size
+        self.body, self.pixels, self.mean = nn.ModuleList(body), tuple(size), GlobalMean(len(size))
         self.close, self.head = nn.BatchNorm1d(widths[-1]), nn.Linear(widths[-1], classes)
         start(self.stem, generator)
         start(self.head, generator)
@@ -228,44 +231,16 @@ class ImageResNet(Network):
         x = self.features(x)
         for part in self.body:
             x = part(x)
-        return self.close(x.flatten(2).mean(-1))
+        return self.close(self.mean(x))
 
     def sensitivity(self, status: str = "float", rate: str = "best") -> OperatorNorm:
         """The product of the factors of all parts, of the network in evaluation mode."""
         stem, _ = fold_batch_norm(self.stem.weight.detach(), None, self.open)
-        half = [k // 2 for k in stem.shape[2:]]
-        mode = {"padding": half, "padding_mode": self.stem.padding_mode, "status": status}
-        first = norms.conv2d(stem, self.image, **mode) if len(half) == 2 else norms.conv1d(
-            stem, self.image[0], **{**mode, "padding": half[0]})
-        pixels = torch.tensor(self.pixels).prod().double()
-        scale = (self.close.weight / (self.close.running_var + self.close.eps).sqrt()).detach().double().abs().max()
-        parts = [part.factor(status, rate) if isinstance(part, Stage) else part.factor(status) for part in self.body]
-        return product(status, first, *parts, OperatorNorm(scale / pixels.sqrt(), status))
-
-
-class Halve(nn.Module):
-    """Means over 2×2 pixels (2 in signals), and channels of zeros in addition.
-
-    Examples
-    --------
-    >>> import torch
-    >>> Halve(1, 2)(torch.tensor([[[[1.0, 3.0], [0.0, 0.0]]]])).flatten()
-    tensor([1., 0.])
-    """
-
-    def __init__(self, channels: int, wider: int):
-        super().__init__()
-        if wider < channels:
-            raise ValueError(f"widths must not fall from stage to stage; got {channels} and then {wider}.")
-        self.channels, self.wider = channels, wider
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.avg_pool1d(x, 2) if x.ndim == 3 else F.avg_pool2d(x, 2)
-        return F.pad(x, (0, 0) * (x.ndim - 2) + (0, self.wider - self.channels))
-
-    def factor(self, status: str = "float") -> OperatorNorm:
-        """At most 2^(−½) for one axis and ½ for two: the larger, for both."""
-        return OperatorNorm(torch.tensor(0.5**0.5, dtype=torch.float64) * (1 + 1e-15), status)
+        close, _ = fold_batch_norm(torch.eye(self.close.num_features).to(stem), None, self.close)
+        parts = [part.factor(status, rate) if isinstance(part, Stage) else _as_norm(part.certificate())
+                 for part in self.body if isinstance(part, Stage | Between)]
+        return product(status, self.stages[0].norm_of(stem, status), *parts,
+                       _as_norm(self.mean.certificate(self.pixels)), norms.dense(close, status=status))
 
 
 class UnitRows(nn.Module):
@@ -278,13 +253,17 @@ class UnitRows(nn.Module):
         return W
 
 
-def start(layer: nn.Module, generator: torch.Generator | None) -> None:
+def start(layer: nn.Linear | nn.Conv1d | nn.Conv2d, generator: torch.Generator | None) -> None:
     """Normal weights of variance 1/fan in, no bias."""
     with torch.no_grad():
         fan = layer.weight[0].numel()
         layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / fan**0.5)
         if layer.bias is not None:
             layer.bias.zero_()
+
+
+def _as_norm(certificate: Certificate) -> OperatorNorm:
+    return OperatorNorm(torch.tensor(certificate.value, dtype=torch.float64), certificate.status)
 
 
 def product(status: str, *parts: OperatorNorm) -> OperatorNorm:

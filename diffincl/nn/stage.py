@@ -74,6 +74,9 @@ class Stage(InclusionLayer):
     field: LayeredField  # type: ignore[assignment]  # no other
     directions: Tensor
 
+    field: LayeredField
+    directions: Tensor
+
     def __init__(self, variant: str, width: int, depth: int, *, image: Sequence[int] = (), hidden: int | None = None,
                  kernel: int = 3, horizon: float = 1.0, curves: str = "constant", limit: float = 1.0,
                  padding_mode: str = "zeros", generator: torch.Generator | None = None):
@@ -101,6 +104,7 @@ class Stage(InclusionLayer):
         field = FIELDS[bool(image)][variant](*weights.values(), curve(width), **more)
         super().__init__(field, Orthant(), torch.linspace(0, horizon, depth + 1, dtype=torch.float64))
         self.variant, self.limit, self.image, self.kernel = variant, limit, tuple(image), taps
+        self.padding_mode, self.kind = padding_mode, curves
         if isinstance(field, Symmetric):
             self.register_buffer("directions", torch.randn(len(field.A.values), width, *image, generator=generator))
             self.cap_(turns=20)
@@ -139,9 +143,9 @@ class Stage(InclusionLayer):
     def refine(self, factor: int = 2) -> Stage:
         """``factor`` times as many layers and pieces, the same functions of time: a copy to train on."""
         fine = copy.deepcopy(self)
-        finer = (type(curve)(nn.Parameter(curve.refine(factor).values.detach()), curve.t0, curve.t1)
+        finer = (CURVES[self.kind](nn.Parameter(curve.refine(factor).values.detach()), curve.t0, curve.t1)
                  for curve in self.curves.values())
-        fine.field = type(self.field)(*finer, **self.padding)
+        fine.field = FIELDS[bool(self.image)][self.variant](*finer, **self.padding)
         if isinstance(fine.field, Symmetric):
             nodes = torch.linspace(0, len(self.directions) - 1, len(fine.field.A.values)).round().long()
             fine.directions = self.directions[nodes]
@@ -150,7 +154,13 @@ class Stage(InclusionLayer):
     @property
     def padding(self) -> dict[str, str]:
         """How the field was told to pad, if it convolves."""
-        return {"padding_mode": self.field.padding_mode} if self.image else {}
+        return {"padding_mode": self.padding_mode} if self.image else {}
+
+    @property
+    def weight(self) -> Tensor:
+        """The values of A of ResNet-S, (nodes, ...)."""
+        assert isinstance(self.field, Symmetric)
+        return self.field.A.values
 
     @property
     def curves(self) -> dict[str, Curve]:
@@ -169,7 +179,7 @@ class Stage(InclusionLayer):
     @torch.no_grad()
     def cap_(self, turns: int) -> None:
         """Shorten the A of "s" whose norm, from below, is over the margin."""
-        A, v = self.field.A.values, self.directions
+        A, v = self.weight, self.directions
         apply = torch.func.vmap(lambda v, A: self.field.affine(v, A, None))
         back = torch.func.vmap(lambda w, A: self.field.affine(w, self.field.adjoint(A), None))
         for _ in range(turns):
@@ -184,21 +194,21 @@ class Stage(InclusionLayer):
         """Shorten the A of "s" whose norm, from above, is over the limit; the largest h‖A‖² before."""
         if not isinstance(self.field, Symmetric):
             return 0.0
-        size = self.norm_of(self.field.A.values, status).value
+        size = self.norm_of(self.weight, status).value
         before = float((self.h * size**2).max())
         self._shorten_(size, 1 - 1e-6)
         return before
 
     def _shorten_(self, size: Tensor, share: float) -> None:
         most = math.sqrt(share * self.limit / self.h)
-        A = self.field.A.values
+        A = self.weight
         A.mul_((most / size.clamp_min(1e-30)).clamp(max=1.0).to(A).reshape(-1, *[1] * (A.ndim - 1)))
 
     def norm_of(self, A: Tensor, status: str = "float") -> norms.OperatorNorm:
         """Norms of matrices or kernels (nodes, ...) on images of this stage, from above."""
         if not self.image:
             return norms.dense(A, status=status)
-        mode = self.field.padding_mode
+        mode = self.padding_mode
         half = [k // 2 for k in A.shape[-len(self.image):]]
         if len(self.image) == 1:
             return norms.conv1d(A, self.image[0], padding=half[0], padding_mode=mode, status=status)
@@ -210,7 +220,7 @@ class Stage(InclusionLayer):
         dense layers (seconds for "best", R8 and its relatives; an instant for "global"), the least of D1 and D4 at a
         channelwise R3 for convolutions."""
         if isinstance(self.field, Symmetric):
-            size = self.norm_of(self.field.A.values, status).value.max()
+            size = self.norm_of(self.weight, status).value.max()
             layer = (self.h * size**2 * (1 + 8 * norms.UNIT) - 1).clamp_min(1.0)
             rounded_up = torch.where(layer > 1, 1 + self.depth * norms.UNIT, 1.0)
             return norms.OperatorNorm(layer**self.depth * rounded_up, status)
@@ -222,7 +232,7 @@ class Stage(InclusionLayer):
             pieces = norm if len(norm[0]) == self.pieces else [torch.maximum(v[:-1], v[1:]) for v in norm]
             layers = (1 + self.h * pieces[0] * pieces[1]).log().sum() * (self.depth // self.pieces)
             return norms.OperatorNorm(layers.exp() * (1 + 1e-12), status)
-        value, maps = 1.0, Maps(len(self.image), self.kernel, self.field.padding_mode)
+        value, maps = 1.0, Maps(len(self.image), self.kernel, self.padding_mode)
         for a, b in pairwise(self.times):
             weights = self.field.weights_on(a, b)(a)
             value *= euler_factor(maps, weights.A1, weights.A2, b - a, self.image, status).value * ROOM
@@ -230,12 +240,13 @@ class Stage(InclusionLayer):
 
     def cost(self) -> Tensor:
         """∫(‖A1‖² + ‖A2‖²)dt in the Frobenius norm of matrices or kernels (theory C8)."""
-        total = sum(_squared(curve) for name, curve in self.curves.items() if name.startswith("A"))
+        total = torch.stack([_squared(curve) for name, curve in self.curves.items() if name.startswith("A")]).sum()
         return 2 * total if isinstance(self.field, Symmetric) else total
 
     def roughness(self) -> Tensor:
         """∫‖θ'‖²dt of all weights as if they were linear between nodes (of pieces, between their middles)."""
-        return sum((curve.values.diff(dim=0)**2).sum() / curve.length for curve in self.curves.values())
+        steps = [curve.values.diff(dim=0).square().sum() / curve.length for curve in self.curves.values()]
+        return torch.stack(steps).sum()
 
 
 def _squared(curve: Curve) -> Tensor:
