@@ -136,13 +136,15 @@ def test_what_is_missing_is_named(kind, tmp_path):
         SETS[kind](tmp_path)
     write(tmp_path, kind)
     gone = sorted(tmp_path.iterdir())[:2]
+    kept = gone[1].read_bytes()
     for path in gone:
         path.unlink()
     if gone[0].name.startswith("data"):
         with pytest.raises(FileNotFoundError, match=f"lacks {gone[0].name}, {gone[1].name} of CIFAR-10; expected"):
             SETS[kind](tmp_path)
+    gone[1].write_bytes(kept)
     gone[0].mkdir()  # a folder is no file
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=f"lacks {gone[0].name} of CIFAR-"):
         SETS[kind](tmp_path)
 
 

@@ -148,6 +148,8 @@ def test_structured_noise_adds_one_sample_to_all():
     x = 0.4 * colours(dtype=torch.float64)
     added = (corruptions["structured_noise"](x, 0.5, seeded(4)) - x) / 0.5
     assert sum(bool((added - image).abs().max() < 1e-12) for image in x) == 1
+    drawn = [corruptions["structured_noise"](x, 0.5, seeded(k)) for k in range(40)]
+    assert len({float(bad.sum()) for bad in drawn}) == len(x)
     with pytest.raises(ValueError, match=r"image must have the shape \(3, 5, 7\) of a sample"):
         data_sets.structured_noise(x, 0.5, x[:1])
 
