@@ -237,6 +237,7 @@ def test_mnist1d_is_balanced_standardised_and_leaves_the_global_generators_alone
     x = torch.cat([signals.train_x, signals.test_x]).double()
     assert abs(float(x.mean())) < 1e-6
     assert float(x.std(correction=0)) == pytest.approx(1, abs=1e-6)
+    assert (signals.limits, signals.augmentation) == (None, Augmentation(shift=2))
     assert not torch.equal(data.train_x, mnist1d(4, num_samples=100, train_split=0.5).images().train_x)
 
 
