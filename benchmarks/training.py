@@ -65,10 +65,11 @@ class HandStage(nn.Module):
             v, A = self.v, self.A
             shape = (-1, *[1] * (v.ndim - 1))
             for _ in range(2):
-                v = back(apply(v, A), A)
-                v = v / v.flatten(1).norm(dim=1).reshape(shape)
+                w = apply(v, A)
+                v = back(w, A)
+                after = v.flatten(1).norm(dim=1)
+                v, size = v / after.reshape(shape), after / w.flatten(1).norm(dim=1)
             self.v = v
-            size = apply(v, A).flatten(1).norm(dim=1)
             self.A.mul_(((0.98 * self.limit / self.h) ** 0.5 / size).clamp(max=1).reshape(-1, *[1] * (A.ndim - 1)))
 
 

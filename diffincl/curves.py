@@ -137,6 +137,11 @@ class PiecewiseConstant(Curve):
         value = value if dtype is None else value.to(dtype)
         return lambda t: value
 
+    def layers(self, ends: Sequence[float], negative: bool = False) -> list[Tensor]:
+        """The value on each of successive steps, or its negative."""
+        rows = (-self.values if negative else self.values).unbind()
+        return [rows[k] for k in self.pieces_along(tuple(ends))]
+
     def refine(self, factor: int = 2) -> PiecewiseConstant:
         """The same function with ``factor`` times as many pieces."""
         values = self.values.repeat_interleave(_check.count("factor", factor), dim=0)
@@ -202,6 +207,9 @@ class Constant(nn.Module):
 
     def along(self, ends: Sequence[float]) -> list[Callable[[float | Tensor], Tensor]]:
         return [self.on(0.0, 0.0)] * (len(ends) - 1)
+
+    def layers(self, ends: Sequence[float], negative: bool = False) -> list[Tensor]:
+        return [-self.values if negative else self.values] * (len(ends) - 1)
 
     def forward(self, t: float | Tensor) -> Tensor:
         return self.values

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from .experiment import Shards, shards
-from .nn import VARIANTS
+from .nn import RELATIVES, VARIANTS
 from .training import DATA, MODELS, Job, Metrics, Recipe
 
 __all__ = ["add_train"]
@@ -26,7 +26,8 @@ ABOUT = {
     "gradient": "backprop or checkpoint (less memory)", "precision": "float32 or bfloat16 (mixed)",
     "augment": "whether batches are augmented: yes or no", "refine": "epochs before which the depth is doubled: 20,40",
     "seed": "of weights, order and augmentation", "depth": "layers (of each stage)", "width": "of the dense network",
-    "widths": "channels of the stages of the image network: 16,32,64", "horizon": "T; a layer has length T/depth",
+    "widths": "channels of the stages of the image network: 16,32,64", "kernel": "side of its kernels",
+    "horizon": "T; a layer has length T/depth",
     "curves": "weights constant or linear on the pieces", "limit": "of h‖A‖² in variant s, at most 2",
     "isometric": "orthogonal lift and unit rows in the head of the dense network: yes or no",
 }
@@ -44,7 +45,8 @@ def add_train(commands: Any) -> None:
     parser.add_argument("--data", choices=DATA, default="digits", help="data set (default digits)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the files of cifar10 or cifar100 are")
     parser.add_argument("--model", choices=MODELS, default="dense", help="kind of network (default dense)")
-    parser.add_argument("--variant", choices=VARIANTS, default="resnet", help="default resnet")
+    parser.add_argument("--variant", choices=(*VARIANTS, *RELATIVES), default="resnet",
+                        help="default resnet; relatives of the ResNet family are dense")
     for option in (*fields(Job), *fields(Recipe)):
         if option.name in ABOUT:
             default = option.default

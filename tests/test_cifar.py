@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import diffincl as di
-from diffincl.data import cifar10, cifar100
+from diffincl.data import Augmentation, cifar10, cifar100
 from diffincl.data.arrays import _latin1, unpickled
 from diffincl.training import fit
 
@@ -91,6 +91,7 @@ def test_every_format_gives_the_written_images(kind, inside, tmp_path):
     assert data.train_y.tolist() == [label for _, labels, _ in parts[:-1] for label in labels]
     assert torch.equal((255 * data.test_x).round(), torch.from_numpy(parts[-1][0]).float())
     assert data.test_y.tolist() == parts[-1][1]
+    assert data.augmentation == Augmentation(shift=4, flip=True)
     # row-major, red first
     assert int((255 * data.images().train_x[1, 2, 3, 4]).round()) == pixels[1, 2 * 1024 + 3 * 32 + 4]
 
@@ -136,13 +137,15 @@ def test_what_is_missing_is_named(kind, tmp_path):
         SETS[kind](tmp_path)
     write(tmp_path, kind)
     gone = sorted(tmp_path.iterdir())[:2]
+    kept = gone[1].read_bytes()
     for path in gone:
         path.unlink()
     if gone[0].name.startswith("data"):
         with pytest.raises(FileNotFoundError, match=f"lacks {gone[0].name}, {gone[1].name} of CIFAR-10; expected"):
             SETS[kind](tmp_path)
+    gone[1].write_bytes(kept)
     gone[0].mkdir()  # a folder is no file
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=f"lacks {gone[0].name} of CIFAR-"):
         SETS[kind](tmp_path)
 
 

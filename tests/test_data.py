@@ -148,6 +148,8 @@ def test_structured_noise_adds_one_sample_to_all():
     x = 0.4 * colours(dtype=torch.float64)
     added = (corruptions["structured_noise"](x, 0.5, seeded(4)) - x) / 0.5
     assert sum(bool((added - image).abs().max() < 1e-12) for image in x) == 1
+    drawn = [corruptions["structured_noise"](x, 0.5, seeded(k)) for k in range(40)]
+    assert len({float(bad.sum()) for bad in drawn}) == len(x)
     with pytest.raises(ValueError, match=r"image must have the shape \(3, 5, 7\) of a sample"):
         data_sets.structured_noise(x, 0.5, x[:1])
 
@@ -235,6 +237,7 @@ def test_mnist1d_is_balanced_standardised_and_leaves_the_global_generators_alone
     x = torch.cat([signals.train_x, signals.test_x]).double()
     assert abs(float(x.mean())) < 1e-6
     assert float(x.std(correction=0)) == pytest.approx(1, abs=1e-6)
+    assert (signals.limits, signals.augmentation) == (None, Augmentation(shift=2))
     assert not torch.equal(data.train_x, mnist1d(4, num_samples=100, train_split=0.5).images().train_x)
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from diffincl.data import pgd
+from diffincl.data.attack import _random
 
 
 def seeded(seed=0):
@@ -92,6 +93,26 @@ def test_more_restarts_are_never_worse_and_leave_x_for_random_starts():
     assert bool((values[1] >= values[0] - 1e-6).all())
     assert bool((values[2] >= values[1] - 1e-6).all())
     assert float((values[2] - values[0]).max()) > 1e-3
+    for restarts, differ in ((3, False), (9, True)):
+        first, second = (pgd(net, x, y, 5.0, generator=seeded(k), steps=1, step=0.1, restarts=restarts) for k in (0, 1))
+        assert torch.equal(first, second) is not differ
+
+
+def test_random_starts_fill_the_ball_evenly():
+    change = _random(torch.zeros(4000, 3), 2.0, seeded()).double()
+    volume = (change.norm(dim=1) / 2) ** 3  # share of the ball nearer to its centre
+    places = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
+    assert float((volume.sort().values - places).abs().max()) < 1.95 / 4000**0.5  # Kolmogorov and Smirnov, 1 in 1000
+    assert float(change.mean(0).abs().max()) < 0.1
+
+
+def test_the_range_leaves_the_whole_radius_to_the_other_coordinates():
+    net = linear(2, 2)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+    x = torch.tensor([[1.0, 0.2]], dtype=torch.float64)
+    found = pgd(net, x, torch.tensor([0]), 0.5, generator=seeded())
+    torch.testing.assert_close(found, torch.tensor([[1.0, 0.7]], dtype=torch.float64), rtol=0, atol=1e-3)
 
 
 def test_samples_are_attacked_alone():

@@ -165,7 +165,7 @@ def test_the_depth_free_bound_counts_the_taps_of_kernels():
         for curve in (net.stages[0].field.A1, net.stages[0].field.A2):
             curve.values.fill_(0.3)
     exponent = training.measures.control_exponent(net, 0.0, 1.0, 0.0)
-    assert exponent >= float(net.at_depth(64).stages[0].factor().value.log()) > exponent / 9
+    assert exponent >= float(net.at_depth(64).stages[0].factor(rate="global").value.log()) > exponent / 9
 
 
 def test_dead_units_and_features_are_counted():

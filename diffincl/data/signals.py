@@ -11,6 +11,7 @@ from numpy.random import RandomState
 from scipy.ndimage import gaussian_filter1d
 
 from .. import _check
+from .augmentation import Augmentation
 from .sets import ImageData
 
 __all__ = ["mnist1d"]
@@ -103,7 +104,7 @@ def mnist1d(seed: int = 42, *, num_samples: int = 5000, train_split: float = 0.8
     -------
     ImageData
         float32, rows of 40 or signals (1, 40), 10 classes, mean 0 and standard deviation 1 over the whole set, no
-        ``limits``; no augmentation.
+        ``limits``; augmented by shifts of at most two points.
 
     Raises
     ------
@@ -135,7 +136,7 @@ def mnist1d(seed: int = 42, *, num_samples: int = 5000, train_split: float = 0.8
         x = x[:, random.permutation(final_seq_length)]
     rows, labels = torch.from_numpy((x - x.mean()) / x.std()).float(), torch.from_numpy(y)
     return ImageData(rows[:train], labels[:train], rows[train:], labels[train:], (1, final_seq_length), len(DRAWN),
-                     limits=None)
+                     limits=None, augmentation=Augmentation(shift=min(2, final_seq_length - 1)))
 
 
 def _training_samples(num_samples: int, train_split: float) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import _check
-from ..curves import KNOT_TOLERANCE, Constant, Curve, PiecewiseLinear
+from ..curves import KNOT_TOLERANCE, Constant, Curve, PiecewiseConstant, PiecewiseLinear
 from .base import Field, FieldFunction
 from .pieces import Weights
 
@@ -76,23 +76,28 @@ class LayeredField(Field):
     def on(self, a: float, b: float) -> FieldFunction:
         """F restricted to the step [a, b]; weights that stand still within it are read once."""
         at = self.weights_on(a, b)
-        return self.moving_on(a, b, at) if self.time_dependent_within_a_step else self._standing(at(a))
+        if self.time_dependent_within_a_step:
+            return self.moving_on(a, b, at)
+        A1, b1, A2, b2 = at(a)
+        return partial(self._standing, A1, b1, A2, -b2)
 
     def along(self, ends: Sequence[float]) -> list[FieldFunction]:
         """``on`` of successive steps, at one time for all samples, every weight read once."""
-        steps = zip(self.weights_along(ends), ends[:-1], strict=True)
         if self.time_dependent_within_a_step:
-            return [partial(self._at_once, at) for at, _ in steps]
-        return [self._standing(at(a)) for at, a in steps]
+            return [partial(self._at_once, at) for at in self.weights_along(ends)]
+        return [partial(self._standing, *layer) for layer in zip(*self.layers(ends), strict=True)]
 
     def _at_once(self, at: Callable[[float | Tensor], Weights], t: float | Tensor, x: Tensor) -> Tensor:
         return self.evaluate(at(t), x)
 
-    def _standing(self, weights: Weights) -> FieldFunction:
+    def layers(self, ends: Sequence[float]) -> tuple[list[Tensor], ...]:
+        """A1, b1, A2 and −b2 on successive steps within which they stand still."""
+        return (*(cast(PiecewiseConstant, curve).layers(ends) for curve in (self.A1, self.b1, self.A2)),
+                cast(PiecewiseConstant, self.b2).layers(ends, negative=True))
+
+    def _standing(self, A1: Tensor, b1: Tensor, A2: Tensor, minus_b2: Tensor, t: float | Tensor, x: Tensor) -> Tensor:
         """F with weights that do not depend on t."""
-        affine, (A1, b1, A2, b2) = self.affine, weights
-        minus_b2 = -b2
-        return lambda t, x: affine(torch.relu(affine(x, A1, b1)), A2, minus_b2)
+        return self.affine(torch.relu(self.affine(x, A1, b1)), A2, minus_b2)
 
     def moving_on(self, a: float, b: float, at: Callable[[float | Tensor], Weights]) -> FieldFunction:
         """F on [a, b] with weights that move within it, at one time for all samples."""
@@ -163,6 +168,11 @@ class Symmetric:
         """``weights_on`` of successive steps, every weight read once."""
         curves = (curve.along(ends) for curve in (self.A, self.b1, self.b2))
         return [self._reflected(*step) for step in zip(*curves, strict=True)]
+
+    def layers(self, ends: Sequence[float]) -> tuple[list[Tensor], ...]:
+        """A, b1, its adjoint and −b2 on successive steps within which they stand still."""
+        A, b1 = (cast(PiecewiseConstant, curve).layers(ends) for curve in (self.A, self.b1))
+        return A, b1, [self.adjoint(A_k) for A_k in A], cast(PiecewiseConstant, self.b2).layers(ends, negative=True)
 
 
 def same_kind(name: str, x0: Tensor, A1: Tensor) -> None:

@@ -30,7 +30,9 @@ class Network(nn.Module):
     @property
     def stages(self) -> list[Stage]:
         """All stages, in order."""
-        return [module for module in self.modules() if isinstance(module, Stage)]
+        parts = (part for child in self.children()
+                 for part in (child if isinstance(child, nn.ModuleList) else [child]))
+        return [part for part in parts if isinstance(part, Stage)]
 
     @property
     def depth(self) -> int:

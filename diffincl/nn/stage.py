@@ -182,11 +182,14 @@ class Stage(InclusionLayer):
         A, v = self.weight, self.directions
         apply = torch.func.vmap(lambda v, A: self.field.affine(v, A, None))
         back = torch.func.vmap(lambda w, A: self.field.affine(w, self.field.adjoint(A), None))
+        size = torch.zeros(len(A))
         for _ in range(turns):
-            v = back(apply(v, A), A)
-            v = v / vector_norm(v.flatten(1), dim=1).clamp_min(1e-30).reshape(-1, *[1] * (v.ndim - 1))
+            w = apply(v, A)
+            v = back(w, A)
+            before, after = (vector_norm(u.flatten(1), dim=1) for u in (w, v))
+            v = v / after.clamp_min(1e-30).reshape(-1, *[1] * (v.ndim - 1))
+            size = after / before.clamp_min(1e-30)  # ‖Aᵀw‖/‖w‖, from below
         self.directions.copy_(v)
-        size = vector_norm(apply(v, A).flatten(1), dim=1)
         self._shorten_(size, MARGIN)
 
     @torch.no_grad()
