@@ -209,9 +209,9 @@ def test_a_loss_that_is_not_finite_names_epoch_place_and_remedy(digits, spoil, p
 def test_a_fault_in_an_image_network_names_the_stage(digits):
     net = images("resnet")
     with torch.no_grad():
-        net.body[2].field.A2.values[1].fill_(1e38)
-        net.body[2].field.b1.values[1].fill_(1e5)
-    with pytest.raises(ArithmeticError, match=r"First not finite: the state after layer 1 of the stage body\.2"):
+        net.body[3].field.A2.values[1].fill_(1e38)
+        net.body[3].field.b1.values[1].fill_(1e5)
+    with pytest.raises(ArithmeticError, match=r"First not finite: the state after layer 1 of the stage body\.3"):
         Trainer(net, few(digits), Recipe(epochs=1)).learn()
 
 
@@ -488,3 +488,14 @@ def test_an_empty_share_of_a_batch_has_gradients_of_zero(digits, gradient):
     loss.backward()
     assert float(loss.detach()) == float(right) == 0
     assert all(p.grad is not None and not bool(p.grad.any()) for p in trainer.net.parameters())
+
+
+@pytest.mark.parametrize("variant", di.nn.RELATIVES)
+def test_relatives_are_trained_by_the_same_loop(digits, variant):
+    job = training.Job(variant=variant, width=8, depth=2, recipe=Recipe(epochs=1))
+    last = Trainer(job.network(10, (1, 8, 8)), few(digits), job.recipe).epoch()
+    assert last["blocks"] >= 1
+    assert last["certified"] <= last["factor"]
+    assert last["dead_units"] is None
+    with pytest.raises(ValueError, match="control needs weights that are curves in time"):
+        training.Job(variant=variant, recipe=Recipe(control=1e-3))

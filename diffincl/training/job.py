@@ -70,6 +70,10 @@ class Job:
         if self.variant in RELATIVES and (self.model != "dense" or self.isometric):
             raise ValueError(f"variant {self.variant!r} comes as model 'dense' that is not isometric; got model "
                              f"{self.model!r}, isometric = {self.isometric}.")
+        for name in ("control", "smoothness", "refine") if self.variant in RELATIVES else ():
+            if getattr(self.recipe, name):
+                raise ValueError(f"{name} needs weights that are curves in time, which variant {self.variant!r} does "
+                                 f"not have; got {getattr(self.recipe, name)}. Leave it out.")
         if self.isometric and self.model != "dense":
             raise ValueError("isometric is for the dense network; got model 'image'. Take model 'dense'.")
 

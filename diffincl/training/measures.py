@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..nn import Network, Stage
+from ..nn import BlockNet, Network, Stage
 from ..solve import solve
 
 __all__ = ["blocks_factor", "control_exponent", "dead", "share_correct", "starts"]
@@ -28,6 +28,8 @@ def share_correct(net: torch.nn.Module, x: Tensor, y: Tensor) -> float:
 
 def blocks_factor(net: Network) -> float:
     """Lipschitz factor of all layers together, from above, at the rate that takes no time."""
+    if isinstance(net, BlockNet):
+        return math.prod(block.certificate(status="float").value for block in net.each())
     return math.prod(float(stage.factor(rate="global").value) for stage in net.stages)
 
 
@@ -63,8 +65,11 @@ def starts(net: Network, x: Tensor) -> list[tuple[Stage, Tensor]]:
 
 
 @torch.no_grad()
-def dead(net: Network, x: Tensor) -> tuple[float, float]:
-    """Shares of the hidden units that fire for no sample, and of the features that are 0 at the end for all."""
+def dead(net: Network, x: Tensor) -> tuple[float, float] | tuple[None, None]:
+    """Shares of the hidden units that fire for no sample, and of the features that are 0 at the end for all; None for
+    relatives of the ResNet family."""
+    if not net.stages:
+        return None, None
     fires, alive = [], torch.empty(0)
     for stage, x0 in starts(net, x):
         for before, hidden, state in _layers(stage, x0):
