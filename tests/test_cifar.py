@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import diffincl as di
+from diffincl import cli
 from diffincl.data import Augmentation, cifar10, cifar100
 from diffincl.data.arrays import _latin1, unpickled
-from diffincl.training import fit
+from diffincl.training import fit, load_network
 
 TRAIN = [f"data_batch_{k}" for k in range(1, 6)]
 SETS = {"bin10": cifar10, "py10": cifar10, "bin100": cifar100, "py100": cifar100}
@@ -283,3 +284,20 @@ def test_the_path_runs_end_to_end(kind, tmp_path):
     assert losses[-1] < losses[0]
     shutil.rmtree(tmp_path / FOLDERS[kind])
     assert float(data.train_x[0].sum()) > 0  # nothing is read later
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_the_commands_run_on_the_files(tmp_path, capsys, kind):
+    """Train, and go on with a trained network in a study: end to end from a folder of files."""
+    write(tmp_path / "files", kind, n=12)
+    data = ["--data", "cifar10" if kind.endswith("10") else "cifar100", "--folder", str(tmp_path / "files"),
+            "--model", "image", "--depth", "1"]
+    train = ["train", *data, "--variant", "s", "--widths", "2,3,4", "--epochs", "1", "--batch", "8"]
+    assert cli.main([*train, "--out", str(tmp_path / "run")]) == 0
+    assert "1 epochs, test accuracy" in capsys.readouterr().out
+    net = load_network(tmp_path / "run")
+    assert net(torch.rand(2, 3, 32, 32)).shape == (2, 10 if kind.endswith("10") else 100)
+    if kind == "bin10":
+        study = ["experiment", "corruption", *data, "--families", "d", "--epochs", "1", "--seeds", "1"]
+        assert cli.main([*study, "--out", str(tmp_path / "study"), "--workers", "1"]) == 0
+        assert "occlusion 0.5" in capsys.readouterr().out

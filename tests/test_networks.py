@@ -7,9 +7,11 @@ import torch
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
 import diffincl as di
+import diffincl.data
 from diffincl import norms
 from diffincl.fields import adjoint_kernel
 from diffincl.nn import BlockNet, DenseResNet, ImageResNet, Stage
+from diffincl.training import Recipe, fit
 
 F64 = torch.float64
 
@@ -157,3 +159,39 @@ def test_isometric_ends():
 def test_bad_arguments(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+@pytest.fixture(scope="module")
+def trained():
+    data = di.data.digits()
+    nets = {v: DenseResNet(64, 10, variant=v, width=16, depth=4, generator=generator()) for v in di.nn.VARIANTS}
+    return {v: fit(net, data, recipe=Recipe(epochs=3)).double() for v, net in nets.items()}, data.test_x.double()
+
+
+@pytest.mark.parametrize("times", [1, 2, 8])
+def test_trained_resnet_d_grows_by_its_bias_alone_at_every_depth(trained, times):
+    """D2, coordinate by coordinate: x_N <= x_0 + hΣ(b2)₊."""
+    net, x = trained[0]["d"].at_depth(4 * times), trained[1]
+    with torch.no_grad():
+        start = net.features(x)
+        sol = di.solve(net.layers.flow, start, net.layers.times)
+        push = torch.relu(net.layers.field.b2.values).repeat_interleave(times, 0).cumsum(0) * net.h
+    assert bool((sol.x[1:] <= start + push.unsqueeze(1) + 1e-12).all())
+    assert float(sol.x[-1].norm()) > 0
+
+
+@pytest.mark.parametrize("n", [4, 8, 16])
+def test_trained_resnet_s_moves_with_the_depth_by_no_more_than_l3(trained, n):
+    """‖x_N − x_2N‖ <= (h/4) L B T, K = 0 for constant pieces, L = max‖A‖², B = max‖F‖ along the N layers."""
+    net, x = trained[0]["s"], trained[1]
+    with torch.no_grad():
+        shallow, deep = net.at_depth(n), net.at_depth(2 * n)
+        start = net.features(x)
+        sol = di.solve(shallow.layers.flow, start, shallow.layers.times)
+        pairs = zip(pairwise(shallow.layers.times), sol.x[:-1], strict=True)
+        B = torch.stack([shallow.layers.field.on(a, b)(torch.tensor(a), state).norm(dim=-1)
+                         for (a, b), state in pairs]).amax(0)
+        L = float(norms.dense(net.layers.field.A.values).value.max()) ** 2
+        apart = (sol.x[-1] - deep.layers(start)).norm(dim=-1)
+    ratio = apart / (0.25 * shallow.h * L * B)
+    assert 0.02 < float(ratio.max()) <= 1

@@ -36,8 +36,10 @@ def _panel(ax, table: Table) -> None:
     places = [n for n in numbers if n is not None] if None not in numbers[1:] and len(numbers) > 2 else []
     at = ([0.0] if numbers[0] is None else []) + places if places else list(range(len(table.columns)))
     scale = 100.0 if table.percent else 1.0
+    families = len(table.rows)
     for k, (name, row) in enumerate(table.rows.items()):
-        points = [(x, m) for x, m in zip(at, row, strict=True) if isinstance(m, Mean)]
+        aside = 0.0 if places else 0.75 * ((k + 0.5) / families - 0.5)  # so that none hides another
+        points = [(x + aside, m) for x, m in zip(at, row, strict=True) if isinstance(m, Mean)]
         ax.errorbar([x for x, _ in points], [scale * m.value for _, m in points],
                     [scale * (m.spread or 0.0) for _, m in points], color=COLOURS[k % 9], marker=MARKS[k % 9], ms=5,
                     lw=1.4, capsize=2, ls="-" if places else "none", label=name)
