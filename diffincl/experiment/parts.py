@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 import torch
 
 from ..nn import VARIANTS
-from ..statements import STATEMENTS, blocks_of
+from ..statements import STATEMENTS, Block, blocks_of
 from ..storage import write_atomically
+from .orders import KINDS
 
-__all__ = ["Parts", "Settings", "parts_of", "trials_of"]
+__all__ = ["Parts", "Settings", "blocks_in", "parts_of", "trials_of"]
 
-GROUP = 8  # blocks of random instances in one part
+GROUP = 4  # blocks of random instances in one part
 
 T = TypeVar("T")
 
@@ -46,15 +47,19 @@ class Settings:
 def parts_of(settings: Settings) -> tuple[list[str], list[str]]:
     """Names of the parts of a run: those that train the networks, and those that need them.
 
-    "draws C3 2" are the blocks 16 to 23 of C3, "control C3" its control, "images C3" the trained networks.
+    "draws C3 2" are the blocks 8 to 11 of C3, "control C3" its control, "images C3" the trained networks.
     """
-    later = [f"ladder {variant}" for variant in VARIANTS]
+    later = [f"{kind} {variant}" for kind in ("ladder", "along") for variant in VARIANTS]
     for label in settings.labels:
-        later += [f"images {label}"] * STATEMENTS[label].trained + [f"control {label}"]
-    for label in settings.labels:
+        later += [f"images {label}"] * STATEMENTS[label].trained + [f"orders {label}"] * (label in KINDS)
         count = len(blocks_of(label, settings.trials, settings.seed))
         later += [f"draws {label} {k}" for k in range(-(-count // GROUP))]
-    return [f"train {variant}" for variant in VARIANTS], later
+    return [f"train {variant}" for variant in VARIANTS], later + [f"control {label}" for label in settings.labels]
+
+
+def blocks_in(label: str, number: int, settings: Settings) -> list[Block]:
+    """The blocks of the part "draws label number"."""
+    return blocks_of(label, settings.trials, settings.seed)[number * GROUP:(number + 1) * GROUP]
 
 
 def trials_of(name: str, settings: Settings) -> int:
@@ -62,8 +67,7 @@ def trials_of(name: str, settings: Settings) -> int:
     kind, label, *number = name.split()
     if kind != "draws":
         return 0
-    k, pairs = int(number[0]), STATEMENTS[label].draw.pairs
-    return sum(b.networks * pairs for b in blocks_of(label, settings.trials, settings.seed)[k * GROUP:(k + 1) * GROUP])
+    return sum(block.networks for block in blocks_in(label, int(number[0]), settings)) * STATEMENTS[label].draw.pairs
 
 
 class Parts:
