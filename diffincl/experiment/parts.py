@@ -32,7 +32,7 @@ class Settings:
     labels: tuple[str, ...] = tuple(STATEMENTS)
     trials: int = 1000
     seed: int = 0
-    ascent: int = 40
+    ascent: int = 30
     images: int = 120
     epochs: int = 40
 

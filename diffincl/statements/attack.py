@@ -21,15 +21,16 @@ __all__ = ["attack", "attack_points", "attack_weights"]
 RATE, RATE_OF_WEIGHTS = 0.1, 0.03
 MEAN, SQUARE = 0.9, 0.999  # what Adam keeps of its means in a step
 APART = 1e-3  # least distance of a pair, so that rounding does not pass for expansion
+Aims = tuple[str, ...]  # the form of the claim that each network (without an ensemble: each pair) is attacked in
 TINY = 1e-9  # added to both sides, so that no ratio of roundings is climbed
 
 
-def attack(statement: Statement, case: Case, ascent: int) -> Case:
+def attack(statement: Statement, case: Case, ascent: int, aims: Aims = ()) -> Case:
     """The case after ascent over its points, then over its points and weights where the statement keeps them inside."""
-    case = attack_points(case, statement.claim(case), ascent)
+    case = attack_points(case, statement.claim(case), ascent, aims)
     if statement.keep is None or case.x0.ndim < 3:  # one network alone, a trained one say, keeps its weights
         return case
-    return attack_weights(statement, case, ascent)
+    return attack_weights(statement, case, ascent, aims)
 
 
 @contextmanager
@@ -41,8 +42,8 @@ def _searching() -> Iterator[None]:
 
 
 @_searching()
-def attack_points(case: Case, look: Look, ascent: int) -> Case:
-    """Points that make observed/bound large: projected ascent (Adam) on the logarithm of the worst ratio.
+def attack_points(case: Case, look: Look, ascent: int, aims: Aims = ()) -> Case:
+    """Points that make observed/bound large: projected ascent (Adam) on the logarithm of the ratio aimed at.
 
     The best pair of every instance along the way is kept. Pairs stay in the set and ``APART``.
     """
@@ -50,7 +51,7 @@ def attack_points(case: Case, look: Look, ascent: int) -> Case:
     climb = Ascent([z], [RATE])
     best, best_value = z.detach().clone(), torch.full(case.x0.shape[:-1], -torch.inf, dtype=z.dtype)
     for _ in range(ascent + 1):
-        value = log_ratio(look(z[0], z[1], coarse))
+        value = log_ratio(look(z[0], z[1], coarse), aims)
         better = value.detach() > best_value
         best_value = torch.where(better, value.detach(), best_value)
         best = torch.where(better.unsqueeze(-1), z.detach(), best)
@@ -61,7 +62,7 @@ def attack_points(case: Case, look: Look, ascent: int) -> Case:
 
 
 @_searching()
-def attack_weights(statement: Statement, case: Case, ascent: int) -> Case:
+def attack_weights(statement: Statement, case: Case, ascent: int, aims: Aims = ()) -> Case:
     """Points and weights together; the best step of every network is kept, judged by its worst pair."""
     keep = statement.keep
     assert keep is not None
@@ -70,7 +71,7 @@ def attack_weights(statement: Statement, case: Case, ascent: int) -> Case:
     climb = Ascent([z, *weights.values()], [RATE] + [RATE_OF_WEIGHTS] * len(weights))
     found = _Best(case)
     for _ in range(ascent + 1):
-        value = log_ratio(statement.claim(case.with_weights(weights))(z[0], z[1], coarse))
+        value = log_ratio(statement.claim(case.with_weights(weights))(z[0], z[1], coarse), aims)
         found.see(value.detach(), z.detach(), {name: w.detach() for name, w in weights.items()})
         top = value.amax(-1)
         climb.step(top.sum() + 0.1 * value.mean(-1).sum())
@@ -100,10 +101,16 @@ class _Best:
             self.weights[name] = torch.where(mask, new, old)
 
 
-def log_ratio(sides: dict[str, Sides]) -> Tensor:
-    """Logarithm of the worst ratio over forms and times, one number an instance."""
-    return torch.stack([(torch.log(s.observed.clamp_min(0) + TINY) - torch.log(s.bound.clamp_min(0) + TINY)).amax(0)
-                        for s in sides.values()]).amax(0)
+def log_ratio(sides: dict[str, Sides], aims: Aims = ()) -> Tensor:
+    """Logarithm of observed/bound at its worst time, one number an instance: of the form that each network is aimed at,
+    of the worst form where that is not looked at in a search, or where nothing is aimed."""
+    by_form = torch.stack(torch.broadcast_tensors(*(
+        (torch.log(s.observed.clamp_min(0) + TINY) - torch.log(s.bound.clamp_min(0) + TINY)).amax(0)
+        for s in sides.values())))
+    worst = by_form.amax(0)
+    number = {form: k for k, form in enumerate(sides)}
+    return torch.stack([by_form[number[aim], i] if aim in number else worst[i] for i, aim in enumerate(aims)]) \
+        if aims else worst
 
 
 class Ascent:
