@@ -57,11 +57,50 @@ def test_a_bound_one_tenth_too_small_is_caught(label):
     assert examine(with_claim(label, lambda form: 0.9), case_of(label, networks=16), ascent=15).violations > 0
 
 
-@pytest.mark.parametrize(("label", "word"), [("C3", "scaled"), ("D1", "scaled"), ("D1", "centred"), ("C2", "scaled")])
-def test_a_wrong_sharper_rate_is_caught(label, word):
-    """Each form is looked at: one alone made too small must show."""
+@pytest.mark.parametrize(("label", "word", "kind"), [
+    ("C3", "scaled", 0), ("D1", "scaled", 0), ("D1", "centred", 0), ("C2", "scaled", 0), ("C6", "growth", 1),
+    ("C7", "gap", 1), ("C7", "speed, from rest", 0), ("D8", "growth", 0), ("C9", "order ½", 4), ("C14", "b2", 0)])
+def test_one_form_alone_made_too_small_is_caught(label, word, kind):
+    """Each form is attacked, though others are attained everywhere."""
     wrong = with_claim(label, lambda form: 0.8 if word in form else 1.0)
-    assert examine(wrong, case_of(label, networks=16), ascent=20).violations > 0
+    assert examine(wrong, case_of(label, kind, networks=16), ascent=20).violations > 0
+
+
+def test_the_false_growth_formula_is_refuted_by_the_instances_that_are_drawn():
+    """As below, with the draws and the attack of C6 as they are."""
+    statement = STATEMENTS["C6"]
+
+    def false_claim(case):
+        pulled, pushed = (case.weights[b].relu().norm(dim=-1) for b in ("b1", "b2"))
+        h = case.t.diff().unsqueeze(-1)
+        inner, outer = ((h * sizes).cumsum(0).unsqueeze(-1) for sizes in (pulled**2, pushed))
+
+        def look(x0, y0, run):
+            x, y, error = pair(run, case.flow, x0, y0, case.t)
+            apart, bound = (x - y).norm(dim=-1), torch.sqrt((x0.norm(dim=-1) + outer) ** 2 + inner / 2)
+            return {"nonexpansive": Sides(apart[1:], apart[:1].expand_as(apart[1:]), error[1:]),
+                    "growth": Sides(x[1:].norm(dim=-1), bound, error[1:])}
+
+        return look
+
+    found = examine(dataclasses.replace(statement, claim=false_claim), case_of("C6", 1, networks=8), ascent=8)
+    assert found.violations > 0
+    assert found.witness.form == "growth"
+    assert found.worst_ratio > 1.1
+
+
+@pytest.mark.parametrize(("label", "kind"), [("C3", 0), ("C4", 0), ("C9", 0), ("L3", 0)])
+def test_the_bounds_of_a_search_are_those_of_the_claim(label, kind):
+    """Weights that an ascent moves are bounded without certificates, and the "scaled" rate without optimising."""
+    statement, case = STATEMENTS[label], case_of(label, kind)
+    moved = case.with_weights({name: w.clone().requires_grad_() for name, w in case.weights.items()})
+    plain, searched = (statement.claim(c)(case.x0, case.y0, converged) for c in (case, moved))
+    assert set(plain) == set(searched)
+    for form, side in searched.items():
+        bound, certified = side.bound.detach(), plain[form].bound
+        assert bool((bound >= certified * (1 - 1e-9)).all())
+        if "scaled" not in form:
+            torch.testing.assert_close(bound, certified, rtol=1e-9, atol=1e-12)
 
 
 def test_same_seed_same_result_and_another_seed_another():
