@@ -30,6 +30,9 @@ from .text import (
 
 __all__ = ["page_of"]
 
+RUNGS = ("Bound and worst pair found, as expansion over the whole network. global: ‖A₁‖‖A₂‖, the paper's rate (R1); "
+         "centred (R2) and scaled (R3): sharper one-sided rates; step (R8): the factor of a layer, not of the flow.")
+
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
 h1{line-height:1.2}.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.9rem}
@@ -58,7 +61,8 @@ def page_of(outcome: Outcome, figures: list[Figure], directory: Path) -> str:
         "<p><small>A ratio of 1 means that the bound is attained. Violations are counted after the numerical error of "
         "the trajectories (rounding; for flows twice the step-doubling difference) is taken off. A control lies "
         "outside the hypothesis: there the same search must find a violation.</small></p>",
-        "<h2>How tight: the ladder of rates</h2>", _plain_rows(LADDER_HEADINGS, ladder_rows(outcome), range(2, 8)),
+        f"<h2>How tight: the ladder of rates</h2><p><small>{html.escape(RUNGS)}</small></p>", _plain_rows(
+            LADDER_HEADINGS, ladder_rows(outcome), range(2, 8)),
         f"<h2>Where the slack comes from</h2><p><small>{html.escape(SLACK_TITLE)}</small></p>", _plain_rows(
             SLACK_HEADINGS, slack_rows(outcome), range(2, 7)),
         *([f"<h2>From layers to the limit</h2><p><small>{html.escape(ORDER_TITLE)}</small></p>", _plain_rows(
