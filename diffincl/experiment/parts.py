@@ -59,7 +59,7 @@ def parts_of(settings: Settings) -> tuple[list[str], list[str]]:
 
 def blocks_in(label: str, number: int, settings: Settings) -> list[Block]:
     """The blocks of the part "draws label number"."""
-    return blocks_of(label, settings.trials, settings.seed)[number * GROUP:(number + 1) * GROUP]
+    return blocks_of(label, settings.trials, settings.seed, slice(number * GROUP, (number + 1) * GROUP))
 
 
 def trials_of(name: str, settings: Settings) -> int:

@@ -89,15 +89,15 @@ class Block:
         return Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
 
 
-def blocks_of(label: str, trials: int, seed: int) -> list[Block]:
-    """The blocks of a check: every kind of instance has one, none has more than ``LARGEST`` networks.
+def blocks_of(label: str, trials: int, seed: int, which: slice = slice(None)) -> list[Block]:
+    """The blocks of a check, or some of them: every kind of instance has one, none has more than ``LARGEST`` networks.
 
     The set of instances depends on ``trials`` and ``seed``, not on how the blocks are shared out.
     """
     draw = STATEMENTS[label].draw
     count = max(draw.kinds, -(-trials // (draw.pairs * LARGEST)))
     networks = max(1, -(-trials // (draw.pairs * count)))
-    return [Block(label, seed, k, networks) for k in range(count)]
+    return [Block(label, seed, k, networks) for k in range(count)[which]]
 
 
 def control_of(label: str, trials: int, seed: int) -> Block:
