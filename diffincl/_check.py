@@ -33,14 +33,38 @@ def transforming() -> bool:
 
 def nowhere(mask: Tensor) -> bool:
     """Whether no entry is true, in any sample of a surrounding vmap; False while torch.compile cannot know."""
-    while _is_functorch_wrapped(mask):
-        mask = _unwrapped(mask)
-    return not torch.compiler.is_compiling() and not bool(mask.any())
+    return not torch.compiler.is_compiling() and not bool(_innermost(mask).any())
 
 
 def plain_autograd() -> bool:
     """Whether derivatives are taken by autograd's backward pass alone: no torch.compile, torch.func, forward mode."""
     return not (torch.compiler.is_compiling() or _transforms_are_active() or forward_ad._current_level >= 0)
+
+
+def version(t: Tensor, x: Tensor) -> int:
+    """How often two tensors have been changed in place; 0 in inference mode, where that is not counted."""
+    if _transforms_are_active():  # a surrounding vmap counts changes of what is inside
+        t, x = _innermost(t), _innermost(x)
+    try:
+        return t._version + x._version
+    except RuntimeError:
+        return 0
+
+
+def _innermost(x: Tensor) -> Tensor:
+    """What torch.func transforms have wrapped."""
+    while _is_functorch_wrapped(x):
+        x = _unwrapped(x)
+    return x
+
+
+def changed(F: Any, t: Tensor) -> str:
+    """That F has changed its arguments in place, and what to do."""
+    name = getattr(F, "__qualname__", type(F).__name__)
+    time = f" at t = {float(t):g}" if t.ndim == 0 and concrete(t) else ""
+    return (f"the field {name} changed an argument, x or t, in place{time}, and with it the solve that goes on from "
+            f"it. Use operations that return a new tensor (x + y, not x += y or x.add_(y)), or begin with "
+            f"x = x.clone().")
 
 
 def describe(x: Tensor) -> str:

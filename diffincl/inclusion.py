@@ -112,7 +112,7 @@ class _Negative(torch.nn.Module):
 
     def __init__(self, v: FieldFunction):
         super().__init__()
-        self.v = v
+        self.v, self.__qualname__ = v, getattr(v, "__qualname__", type(v).__name__)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         return -self.v(t, x)

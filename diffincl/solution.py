@@ -12,14 +12,11 @@ import torch
 from torch import Tensor
 
 from . import _check
-from .functions import ConvexSet
 from .inclusion import Inclusion
-from .schemes import Scheme
 
-__all__ = ["LastSteps", "Solution", "SolveError", "Source", "Stats", "Switch", "Switches"]
+__all__ = ["Solution", "SolveError", "Source", "Stats", "Switch", "Switches"]
 
-(OK, FIELD_NOT_FINITE, STEP_FAILED, FIELD_MISSHAPEN, TOO_MANY_STEPS, STEP_TOO_SMALL, LEFT_TUBE,
- SET_JUMPED) = range(8)
+OK, FIELD_NOT_FINITE, STEP_FAILED, FIELD_MISSHAPEN, TOO_MANY_STEPS, STEP_TOO_SMALL, LEFT_TUBE = range(7)
 
 REASONS = {
     OK: "success",
@@ -32,8 +29,6 @@ REASONS = {
     STEP_TOO_SMALL: "no step is small enough: the tolerances are below rounding, or F jumps in x, or a moving g in t, "
                     "here; raise rtol and atol, use float64, or end one solve at the jump and start another behind it",
     LEFT_TUBE: "a step left the tube around C in which projections are unique; take smaller steps",
-    SET_JUMPED: "C jumps in this step, which would throw the state of ARS222 ahead of it; end one solve at the jump "
-                "and start another behind it, from the projection on the new C, or take ForwardEuler() or ProxHeun()",
 }
 
 
@@ -97,36 +92,8 @@ class Source(Protocol):
         ...
 
     def between(self, solution: Solution, k: int, times: Sequence[float]) -> Tensor:
-        """States at times in [t[k], t[k + 1]], shape (n, *batch, *state)."""
+        """States at increasing times within (t[k], t[k + 1]), shape (n, *batch, *state)."""
         ...
-
-
-@dataclass(frozen=True, eq=False)
-class LastSteps:
-    """The steps that ended at the save times after the first: their scheme, their ends (a, b) and the states before.
-
-    The multiplier is that of the last step, computed when it is asked for; between save times states are interpolated.
-    """
-
-    scheme: Scheme
-    intervals: tuple[tuple[float, float], ...]
-    before: Tensor
-
-    def multiplier(self, solution: Solution) -> Tensor:
-        """(z − x)/h of the last prox x = prox_h(z) before each save time after the first."""
-        rows = []
-        for k, ((a, b), x) in enumerate(zip(self.intervals, self.before, strict=True)):
-            t, t_next = torch.tensor([a, b], dtype=torch.float64).unbind()
-            _, z = self.scheme.step(solution.flow.field.on(a, b), solution.flow.g, t, t_next, b - a, x)
-            rows.append((z - solution.x[k + 1]) / (self.scheme.prox_fraction * (b - a)))
-        return torch.stack(rows) if rows else solution.x[:0]
-
-    def between(self, solution: Solution, k: int, times: Sequence[float]) -> Tensor:
-        """Linear between the states of t[k] and t[k + 1], and projected on C."""
-        a, b, g = float(solution.t[k]), float(solution.t[k + 1]), solution.flow.g
-        x = [torch.lerp(solution.x[k], solution.x[k + 1], (time - a) / (b - a)) for time in times]
-        return torch.stack([g.project(state, time) if isinstance(g, ConvexSet) else state
-                            for state, time in zip(x, times, strict=True)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +108,7 @@ class Solution:
         States; NaN from the failure on in samples that failed.
     status : Tensor (*batch,), int
         0 success, 1 the field was not finite, 2 a step failed, 3 the field returned another shape or dtype, 4 too many
-        steps, 5 the step became too small, 6 a step left the tube in which projections on C are unique, 7 C jumped in a
-        step.
+        steps, 5 the step became too small, 6 a step left the tube in which projections on C are unique.
     message : str
         What happened, and the remedy; ``explain`` says it for one sample.
     stats : Stats
@@ -186,7 +152,8 @@ class Solution:
     @cached_property
     def multiplier(self) -> Tensor:
         """Elements of ∂g at t[1:]; computed once."""
-        return self.source.multiplier(self)
+        with self._derivatives():
+            return self.source.multiplier(self)
 
     @property
     def active(self) -> Tensor:
@@ -213,12 +180,25 @@ class Solution:
     def __call__(self, t: float | Tensor) -> Tensor:
         """State at time ``t`` in [t[0], t[-1]], in C(t); shape (*batch, *state).
 
-        ``t`` may be a 1-D tensor of n times: shape (n, *batch, *state). Between save times fixed steps are interpolated
-        linearly; schemes that locate switches start again from the save time before, so no switch is smeared.
+        ``t`` may be a 1-D tensor of n times: shape (n, *batch, *state). Between save times the steps are taken again
+        from the save time before, so no switch is smeared: ask for many times at once. Fixed steps end where they did,
+        and the state is interpolated linearly within the one that holds ``t``; states of ``Penalty`` are between save
+        times. NaN where a sample had failed.
+
+        Raises
+        ------
+        ValueError
+            If ``t`` lies outside the solved interval.
+        SolveError
+            If steps that were taken fail when they are taken again, as after a change of the weights.
         """
         if isinstance(t, Tensor) and t.ndim == 1:
             return self._at([self._inside(float(time), t) for time in t])
         return self._at([self._inside(_check.number("t", t), t)])[0]
+
+    def _derivatives(self) -> torch.set_grad_enabled:
+        """Whether steps that are taken again have derivatives: those of a part alone would be wrong."""
+        return torch.set_grad_enabled(torch.is_grad_enabled() and self.x.requires_grad)
 
     def _inside(self, time: float, given: float | Tensor) -> float:
         """A time in the solved interval, up to the rounding of the dtype it was given in."""
@@ -240,8 +220,19 @@ class Solution:
         for time in sorted(set(times) - set(rows)):
             by_interval.setdefault(bisect(self.t.tolist(), time) - 1, []).append(time)
         for k, inner in by_interval.items():
-            rows.update(zip(inner, self.source.between(self, k, inner).unbind(), strict=True))
+            with self._derivatives():
+                states = self.source.between(self, k, inner)
+            for time, x in zip(inner, states, strict=True):
+                rows[time] = torch.where((time <= self.reached).unsqueeze(-1), x, torch.nan)
         return torch.stack([rows[time] for time in times])
+
+    def require_again(self, again: Solution, k: int) -> None:
+        """Raise where steps taken ``again`` from t[k] failed in a sample that had got to t[k + 1]."""
+        lost = (again.status != OK) & (self.reached >= self.t[k + 1].to(self.reached))
+        if _check.concrete(lost) and bool(lost.any()):
+            i = _check.first(lost) if lost.ndim else ()
+            raise SolveError(f"states between save times are those of steps taken again, which failed: "
+                             f"{again.explain(*i)}. Ask before you change the weights.{_check.others(lost)}", again)
 
     def complementarity(self) -> Tensor:
         """Distance of the multiplier from ∂g(t, x) at t[1:], shape (T − 1, *batch): 0 up to rounding where each

@@ -111,11 +111,13 @@ class Adaptive:
 class Plan:
     """Step boundaries and which of them are saved.
 
-    ``t`` holds the boundaries of the S steps, S + 1 floats; ``t[saves[k]]`` is the k-th save time.
+    ``t`` holds the boundaries of the S steps, S + 1 floats; ``t[saves[k]]`` is the k-th save time; steps were to be no
+    longer than ``longest``.
     """
 
     t: tuple[float, ...]
     saves: tuple[int, ...]
+    longest: float = math.inf
 
 
 def plan(field: Field, t: object, steps: Fixed | Adaptive | None = None) -> Plan:
@@ -137,11 +139,12 @@ def plan(field: Field, t: object, steps: Fixed | Adaptive | None = None) -> Plan
     if not (field.domain[0] <= saves[0] and saves[-1] <= field.domain[1]):
         raise ValueError(f"t must stay where the weights are defined, [{field.domain[0]:g}, {field.domain[1]:g}]; got "
                          f"[{saves[0]:g}, {saves[-1]:g}]. Build the curves with t0 and t1 that cover t.")
-    boundaries = _divide(sorted({*saves, *(k for k in field.knots if saves[0] < k < saves[-1])}), steps)
+    longest = steps.longest(saves[-1] - saves[0]) if isinstance(steps, Fixed) else math.inf
+    boundaries = _divide(sorted({*saves, *(k for k in field.knots if saves[0] < k < saves[-1])}), longest)
     if len(boundaries) == len(saves):
-        return Plan(tuple(boundaries), tuple(range(len(saves))))
+        return Plan(tuple(boundaries), tuple(range(len(saves))), longest)
     index = {time: k for k, time in enumerate(boundaries)}
-    return Plan(tuple(boundaries), tuple(index[time] for time in saves))
+    return Plan(tuple(boundaries), tuple(index[time] for time in saves), longest)
 
 
 def _snapped(values: list[float], knots: Sequence[float], tolerance: float) -> list[float]:
@@ -154,11 +157,10 @@ def _snapped(values: list[float], knots: Sequence[float], tolerance: float) -> l
     return snapped
 
 
-def _divide(stops: list[float], steps: Fixed | Adaptive | None) -> list[float]:
-    """The stops, with each interval cut into equal steps no longer than ``steps`` allows."""
-    if not isinstance(steps, Fixed):
+def _divide(stops: list[float], longest: float) -> list[float]:
+    """The stops, with each interval cut into equal steps no longer than ``longest``."""
+    if math.isinf(longest):
         return stops
-    longest = steps.longest(stops[-1] - stops[0])
     boundaries = stops[:1]
     for a, b in pairwise(stops):
         n = max(1, math.ceil((b - a) / longest - 1e-9))

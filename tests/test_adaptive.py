@@ -5,7 +5,6 @@ import math
 import exact
 import pytest
 import torch
-from catalogue import SCHEMES
 from torch.autograd import forward_ad
 
 import diffincl as di
@@ -125,28 +124,6 @@ WALL = di.Moving(di.Orthant(), shift=lambda t: torch.where(t > 0.5, 1.0, 0.0))
 JUMPED = torch.tensor([[0.5], [2.0], [0.1]], dtype=F64)
 
 
-@pytest.mark.parametrize("name", SCHEMES)
-def test_fixed_steps_follow_a_set_that_jumps_or_say_that_they_cannot(name):
-    """ARS222 would be thrown to 1.7 and stay there."""
-    flow = di.Inclusion(lambda t, x: 0 * x, WALL)
-    sol = di.solve(flow, JUMPED, [0.0, 0.25, 1.0], scheme=SCHEMES[name], steps=di.Fixed(n=10), throw=False)
-    thrown = sol.status == 7
-    torch.testing.assert_close(sol.x[-1][~thrown], torch.maximum(JUMPED, torch.tensor(1.0))[~thrown])
-    assert thrown.tolist() == ([True, False, True] if name == "ARS222" else [False] * 3)
-    assert sol.x[1].tolist() == JUMPED.tolist()
-    if name == "ARS222":
-        assert "failed in step 5 from t = 0.4375: C jumps in this step" in sol.message
-        assert sol.message.endswith("All of them: (0,), (2,).")
-
-
-@pytest.mark.parametrize("steep", [1e1, 1e3, 1e5])
-def test_a_set_that_moves_fast_has_not_jumped(steep):
-    wall = di.Moving(di.Orthant(), shift=lambda t: torch.sigmoid(steep * (t - 0.512)))
-    sol = di.solve(di.Inclusion(lambda t, x: 0 * x, wall), JUMPED, [0.0, 1.0], scheme=di.ARS222(),
-                   steps=di.Fixed(n=10), throw=False)
-    assert sol.success
-
-
 @pytest.mark.parametrize("scheme", [di.ProxHeun(), di.ARS222()], ids=lambda s: type(s).__name__)
 def test_adaptive_steps_report_a_set_that_jumps(scheme):
     flow = di.Inclusion(lambda t, x: 0 * x, WALL)
@@ -188,7 +165,7 @@ def test_a_penalty_that_fails_keeps_what_it_has():
     with pytest.raises(di.SolveError) as caught:
         di.solve(flow, torch.ones(2, 1, dtype=F64), [0.0, 0.25, 1.0], scheme=di.Penalty(0.1))
     kept = caught.value.solution
-    assert kept.status.tolist() == [2, 2]
+    assert kept.status.tolist() == [1, 1]
     assert kept.t.tolist() == [0.0, 0.25]
     assert bool(kept.x.isfinite().all())
     assert di.solve(flow, torch.ones(1, dtype=F64), [0.0, 0.25, 1.0], scheme=di.Penalty(0.1), throw=False).message

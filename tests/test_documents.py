@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import diffincl as di
 
@@ -44,3 +45,20 @@ def test_the_overhead_benchmark_runs():
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 5
+
+
+@pytest.mark.parametrize("kind", ["resnet", "d", "s"])
+def test_the_rows_of_the_ladder_benchmark(kind, monkeypatch):
+    """No pair found by its ascents exceeds a bound, and biases only add to what pairs alone reach."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from stability.local import branch_row
+    from stability.nets import random_net
+    from stability.rungs import ladder_row
+
+    net = random_net(kind, 6, True, torch.Generator().manual_seed(0))
+    row = ladder_row(net, 0, quick=True)
+    assert min(row["ratios"].values()) >= 1 - 1e-6
+    assert row["∏R8 over pairs"] >= row["ratios"]["∏R8"] >= 1 - 1e-6
+    assert row["ratios"]["exp∫R1"] > 1.5 * row["ratios"]["exp∫R3"]
+    branch = branch_row("D", 2, 4, 0.1, 0)
+    assert 1 <= branch["R3 / exact from below"] < branch["R1 / exact from below"]

@@ -60,7 +60,7 @@ def test_every_sample_takes_its_own_step(scheme, g):
         torch.testing.assert_close(e.error[k], torch.where(error.abs() >= without.abs(), error, without))
         torch.testing.assert_close(e.z[k], z)
         torch.testing.assert_close(g.prox(e.z[k], e.prox_step[k], b), e.x[k])
-    assert [v.shape for v in e] == [(5, 2), (5, 2), (5, 2), (5, 1), (5, 1)]
+    assert [v.shape for v in e] == [(5, 2), (5, 2), (5, 2), (5, 2), (5, 1), (2, 5, 2)]
 
 
 @EMBEDDED
@@ -157,7 +157,9 @@ def test_dtype_and_batch_shapes(scheme, dtype):
     t = torch.zeros(2, 3, 1, dtype=F64)
     e = scheme.embedded(lambda t, x: x, di.Orthant(), t, t + h, h, x)
     assert all(v.dtype is dtype for v in e)
-    assert e.displacement.shape == e.prox_step.shape == (2, 3, 1)
+    assert e.displacement.shape == (2, 3, 4)
+    assert e.prox_step.shape == (2, 3, 1)
+    assert e.free.shape == (2, 2, 3, 4)
 
 
 @EMBEDDED

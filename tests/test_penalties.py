@@ -133,6 +133,12 @@ ONES = torch.ones(2, 3)
     (lambda: di.CustomProx(3), r"prox must be callable as prox\(x, h\) or prox\(x, h, t\); got 3 of type int"),
     (lambda: di.CustomProx(lambda x: x), r"prox must be callable as .*; its arguments are \(x\)"),
     (lambda: di.CustomProx(lambda x, h: x, value=lambda: 0), r"value must be callable as value\(x\) or value\(x, t\)"),
+    (lambda: di.CustomProx(lambda x, h: x, kink_sides=torch.sign), r"cannot be read. Wrap it: lambda x: …"),
+    (lambda: di.CustomProx(lambda x, h: x, kink_sides=1), r"kink_sides must be callable as kink_sides\(x\)"),
+    (lambda: di.CustomProx(lambda x, h: x, kink_sides=lambda x: x.sum(-1)).kink_sides(ONES),
+     r"kink_sides must return signs of shape \(2, 'n'\), one row a sample; it returned a tensor of shape \(2,\)"),
+    (lambda: di.CustomProx(lambda x, h: x, kink_sides=lambda x: x.T).kink_sides(torch.ones(2, 3)), "one row a sample"),
+    (lambda: di.CustomProx(lambda x, h: x, kink_sides=lambda x: None).kink_sides(ONES), "it returned None"),
     (lambda: di.CustomProx(lambda x, h: x, convex=1), "convex must be True or False; got 1"),
     (lambda: di.CustomProx(lambda x, h: 0.0).prox(ONES, 1.0), "prox must return a tensor; it returned 0.0"),
     (lambda: di.CustomProx(lambda x, h: x.sum(-1)).prox(ONES, 1.0),
@@ -174,3 +180,25 @@ def test_bad_weights_are_refused_by_name(weight):
                        (lambda w: di.GroupL2([[0]], w), "weight"), (di.OutsideBall, "radius"), (di.Ball, "radius")):
         with pytest.raises((ValueError, TypeError), match=name):
             make(weight)
+
+
+class Wall(di.ConvexSet):
+    """x >= sin t, written by hand."""
+
+    moving = True
+
+    def project(self, x, t=0.0):
+        return torch.maximum(x, torch.sin(torch.as_tensor(t, dtype=x.dtype)))
+
+
+@pytest.mark.parametrize("steps", [di.Fixed(n=40), di.Adaptive(1e-5, 1e-5)], ids=str)
+def test_what_moves_and_does_not_say_how_is_solved_as_what_does(steps):
+    """ARS222 treats jerks of g apart: a prox that depends on t, or says so, is not one for that."""
+    x0 = torch.tensor([[1.9], [0.3]], dtype=F64)
+    pairs = [(di.CustomProx(di.L1(0.5).prox, kink_sides=lambda x: x.sign()), di.L1(0.5)),
+             (Wall(), di.Moving(di.Orthant(), shift=lambda t: torch.sin(torch.as_tensor(t, dtype=F64))))]
+    for custom, known in pairs:
+        assert custom.moving
+        x, y = (di.solve(di.Inclusion(lambda t, x: torch.ones_like(x), g), x0, [0.0, 1.3], scheme=di.ARS222(),
+                         steps=steps).x[-1] for g in (custom, known))
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-12)

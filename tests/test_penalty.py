@@ -7,6 +7,8 @@ import torch
 from exact import F64, disk, half_line, norm_flow, skorokhod, spiral
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.autograd import forward_ad
+from tqdm import tqdm
 
 import diffincl as di
 from diffincl.penalty import PenaltyError
@@ -207,7 +209,8 @@ def test_the_jacobian_of_scipy_is_exact(method):
 
     generator = torch.Generator().manual_seed(1)
     A, x = (torch.randn(shape, generator=generator, dtype=F64) for shape in ((3, 3), (4, 3)))
-    velocity = Velocity(di.Inclusion(lambda t, x: torch.sin(x @ A.T), di.Ball()), 0.1, x)
+    flow = di.Inclusion(lambda t, x: torch.sin(x @ A.T), di.Ball())
+    velocity = Velocity(flow, 0.1, x, first=0.0, bar=tqdm(disable=True))
     velocity.restrict(0.0, 1.0)
     system, y = System(velocity, x), x.numpy().ravel()
     differences = torch.tensor([[(system.value(0.5, y + 1e-6 * (torch.arange(12) == j).numpy())
@@ -318,6 +321,62 @@ def test_a_field_that_turns_bad_keeps_the_states_before(method, bad):
     assert "sample (1,)" in str(caught.value) or method in STIFF
 
 
+@pytest.mark.parametrize("method", ["dopri5", "rk4", *STIFF])
+@pytest.mark.parametrize("bad", [(1,), (0, 2)])
+def test_a_solve_says_for_which_sample_it_stopped(method, bad):
+    who = torch.tensor([[k in bad] for k in range(3)])
+    flow = di.Inclusion(lambda t, x: torch.where((t > 1.5) & who, math.nan, 0.1 * x), di.Orthant())
+    x0 = torch.ones(3, 2, dtype=F64)
+    sol = di.solve(flow, x0, [0.0, 0.5, 1.0, 2.0], scheme=penalty(0.1, method), throw=False)
+    assert sol.status.tolist() == [1 if k in bad else 2 for k in range(3)]
+    assert sol.reached.tolist() == [1.0] * 3
+    assert "look at F near this time" in sol.explain(bad[0])
+    assert f"not finite for sample ({bad[0]},)" in sol.explain(1 - bad[0])
+    assert "all stop there" in sol.explain(1 - bad[0])
+    assert ("All of them: (0,), (2,)." in sol.message) == (len(bad) == 2)
+
+
+def test_a_solve_that_stops_for_another_reason_blames_no_sample():
+    flow = di.Inclusion.from_velocity(lambda t, x: x**2, di.Orthant())
+    sol = di.solve(flow, torch.tensor([[1.0], [0.1]], dtype=F64), [0.0, 0.5, 2.0], scheme=di.Penalty(0.1), throw=False)
+    assert sol.status.tolist() == [2, 2]
+    assert "underflow" in sol.explain(1)
+
+
+@pytest.mark.parametrize("method", ["dopri5", "rk4", "BDF", "LSODA"])
+def test_progress_is_shown_on_request(method, capsys):
+    flow = di.Inclusion(lambda t, x: torch.cos(t) + x, di.Orthant())
+    options = {"scheme": penalty(0.1, method)}
+    plain = di.solve(flow, torch.ones(1, dtype=F64), [-1.0, 0.5, 2.0], **options)
+    assert capsys.readouterr().err == ""
+    shown = di.solve(flow, torch.ones(1, dtype=F64), [-1.0, 0.5, 2.0], **options, progress=True)
+    assert "3.0/3.0" in capsys.readouterr().err
+    assert torch.equal(shown.x, plain.x)
+
+
+def test_the_progress_bar_follows_the_steps():
+    seen = []
+
+    class Bar(tqdm):
+        def update(self, n=1):
+            seen.append(self.n)
+            self.n += n
+
+    flow, x0 = di.Inclusion(lambda t, x: torch.cos(t) + x, di.Orthant()), torch.ones(1, dtype=F64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffincl.penalty.penalty.tqdm", Bar)
+        di.Penalty(0.1).integrate(flow, x0, [1.0, 3.0])
+    assert seen == sorted(seen)
+    assert len({round(n, 1) for n in seen}) > 5
+    assert 1.0 < max(seen) <= 2.0
+
+
+def test_a_gradient_mode_that_it_does_not_have_is_refused():
+    flow = di.Inclusion(lambda t, x: x, di.Orthant())
+    with pytest.raises(ValueError, match=r"Penalty leaves its steps .* got gradient = 'checkpoint'\. Take 'backprop'"):
+        di.solve(flow, torch.ones(1), [0.0, 1.0], scheme=di.Penalty(0.1), gradient="checkpoint")
+
+
 @pytest.mark.parametrize("method", ["dopri5", "euler", *STIFF])
 def test_a_field_that_is_bad_from_the_start(method):
     flow = di.Inclusion(lambda t, x: x * math.nan, di.Orthant())
@@ -365,8 +424,14 @@ def test_bad_arguments_of_integrate(flow, x0, t, message):
 
 def test_transforms_of_functions_are_refused():
     flow = di.Inclusion(lambda t, x: x, di.Orthant())
-    with pytest.raises(ValueError, match=r"cannot run inside torch\.compile or a torch\.func transform"):
+    refused = r"cannot run inside torch\.compile, a torch\.func transform or forward mode"
+    with pytest.raises(ValueError, match=refused):
         torch.func.vmap(lambda x: di.Penalty(0.1).integrate(flow, x, [0.0, 1.0])[0])(torch.ones(3, 1))
+    with forward_ad.dual_level():
+        x0 = forward_ad.make_dual(torch.ones(1), torch.ones(1))
+        for method in ("dopri5", "BDF"):  # BDF would lose the tangent
+            with pytest.raises(ValueError, match=refused):
+                di.solve(flow, x0, [0.0, 1.0], scheme=di.Penalty(0.1, method))
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

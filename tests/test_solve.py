@@ -138,6 +138,15 @@ def test_a_field_that_turns_nan_keeps_the_partial_solution(n):
     assert torch.equal(sol.x[:, :1], alone.x)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("scheme", [di.ProxHeun(), di.ARS222(), di.SwitchingDP5()], ids=str)
+def test_a_field_that_is_not_finite_from_the_start_is_no_success(scheme, bad):
+    """Not even where the first step is chosen from the size of F."""
+    flow = di.Inclusion(lambda t, x: torch.tensor([1.0, bad], dtype=F64) * x, di.Orthant())
+    with pytest.raises(di.SolveError, match=r"sample \(0,\) stopped at t = 0: the field was not finite"):
+        di.solve(flow, X0, [0.0, 1.0], scheme=scheme, steps=di.Adaptive(1e-4, 1e-4))
+
+
 @pytest.mark.parametrize(("value", "words"), [
     (lambda x: x[..., :1], r"shape \(2, 1\)"),
     (lambda x: x.float(), "dtype float32"),

@@ -158,16 +158,18 @@ def test_kinks_cap_the_accuracy_unless_located():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("C", [di.Orthant(), di.Box(0.0, 1.2)], ids=repr)
-def test_the_exact_flow_against_prox_heun(C):
-    flow, x0 = relu_flow(3, seed=4, C=C)
-    t, errors = [0.0, 0.5, 1.0, 1.5], []
-    reference = di.solve(flow, x0[:2], t, scheme=EXACT).x
-    for n in (1500, 6000):
-        heun = di.solve(flow, x0[:2], t, scheme=di.ProxHeun(), steps=di.Fixed(n=n)).x
+@pytest.mark.parametrize(("d", "C"), [(3, di.Orthant()), (5, di.Box(0.0, 1.5)), (16, di.Orthant())], ids=repr)
+def test_the_exact_flow_against_prox_heun_at_40_000_steps(d, C):
+    """Ten starts each: 8e-9 apart at most, by an error of ProxHeun, of order 2."""
+    flow, x0 = relu_flow(d, seed=d, C=C)
+    reference = di.solve(flow, x0, [0.0, 1.0, 2.0], scheme=EXACT).x
+    errors = []
+    for n in (10_000, 40_000):
+        with torch.no_grad():
+            heun = di.solve(flow, x0, [0.0, 1.0, 2.0], scheme=di.ProxHeun(), steps=di.Fixed(n=n)).x
         errors.append(float((heun - reference).abs().max()))
-    assert errors[1] < errors[0] / 8  # order 2: what they differ by is the error of ProxHeun
-    assert errors[1] * (6000 / 40_000) ** 2 < 1e-8
+    assert errors[1] < errors[0] / 8
+    assert errors[1] <= 1e-8
 
 
 def as_relu(A, b):

@@ -11,6 +11,8 @@ from .folding import fold_batch_norm, fold_symmetric, pooling_norm
 from .perturbed import layer_errors, two_fields
 from .pieces import RATES, Bound
 from .robust import robust_radius
+from .tube import tube
 
 __all__ = ["RATES", "Bound", "Comparison", "compare", "discrete_growth", "discrete_sensitivity", "fold_batch_norm",
-           "fold_symmetric", "growth", "layer_errors", "pooling_norm", "robust_radius", "sensitivity", "two_fields"]
+           "fold_symmetric", "growth", "layer_errors", "pooling_norm", "robust_radius", "sensitivity", "tube",
+           "two_fields"]

@@ -117,7 +117,7 @@ def _structural(flow: Inclusion, pieces: Pieces, x0: Tensor, p: float) -> dict[s
 def product_of_factors(pieces: Pieces, scheme: Scheme, rate: str) -> Tensor:
     """D1 (D3, D4, D7) at every boundary, (K + 1, *weights): the scheme's own bound repeated from 1, without drift."""
     rows = [torch.ones_like(pieces.rate[0, ..., 0])]
-    for c in _step_constants(pieces, rate, drift=torch.zeros_like(pieces.rate)):
+    for c in step_constants(pieces, rate, drift=torch.zeros_like(pieces.rate)):
         rows.append(scheme.bound(rows[-1], c))
     return torch.stack(rows)
 
@@ -126,7 +126,7 @@ def growth_by_factor(pieces: Pieces, scheme: Scheme, rate: str, size: Tensor, ad
     """D1 (D4, D7 for other schemes) at every boundary: the scheme's own bound repeated, (K + 1, *batch); after step k
     ``added[k]`` is added."""
     rows = [size]
-    for k, c in enumerate(_step_constants(pieces, rate, pieces.drift)):
+    for k, c in enumerate(step_constants(pieces, rate, pieces.drift)):
         row = scheme.bound(rows[-1], c.meet(size))
         rows.append(row if added is None else row + lead(added[k], size))
     return torch.stack(rows)
@@ -155,7 +155,7 @@ def growth_of_symmetric_layers(pieces: Pieces, size: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def _step_constants(pieces: Pieces, rate: str, drift: Tensor) -> list[StepConstants]:
+def step_constants(pieces: Pieces, rate: str, drift: Tensor) -> list[StepConstants]:
     """The constants of every step, for the scheme's own bound."""
     def transposed(w: Weights | None) -> Tensor:
         return torch.tensor(False) if w is None else rates.transposed(w)

@@ -27,7 +27,7 @@ class ProxFunction:
     3. ``coordinatewise = True`` only if prox acts on each coordinate alone: then it is nonexpansive in every ℓp;
     4. ``convex = False`` if g is only prox-regular, ``reach`` then the radius of the tube around its domain in which
        the prox is unique; ``polyhedral = True`` only for a set that finitely many linear inequalities describe (schemes
-       reach order 2 through contact there), ``moving = True`` if g depends on t;
+       reach order 2 through contact there), ``moving = True`` if g depends on t, ``carried`` then how it moves;
     5. ``kink_sides`` where g has kinks inside its domain that a path can cross: derivatives are wrong there.
 
     Examples
@@ -76,6 +76,12 @@ class ProxFunction:
         """Signs (*batch, n) of what is zero on a kink of g inside its domain: on a path that crosses the kink one of
         them turns over. None where g has no such kink, or is not known to."""
         return None
+
+    def carried(self, x: Tensor, t: Time, t_next: Time) -> Tensor:
+        """Where the point ``x`` at t is at ``t_next`` if it rides on g; the motion of g is told from points around.
+
+        Unless overridden it goes as the prox of x does, which shows how g moves on the side of x."""
+        return x + (self.prox(x, 1.0, t_next) - self.prox(x, 1.0, t)) if self.moving else x
 
     def within_reach(self, x: Tensor, t: Time, z: Tensor, t_next: Time) -> Tensor:
         """Whether the step from ``x`` in C(t) to ``z``, whose prox is taken at ``t_next``, stays in the tube of radius

@@ -99,6 +99,11 @@ class Moving(ProxFunction):
             h = (h / scale**2).expand(*x.shape[:-1], 1)
         return self.base.prox((x - shift) / scale, h, t) * scale + shift
 
+    def carried(self, x: Tensor, t: Time, t_next: Time) -> Tensor:
+        """shift + scale·y at t_next, y being (x − shift)/scale at t, carried by ``base``."""
+        shift, scale = self._frame(x, t_next)
+        return self.base.carried(self._inside(x, t), t, t_next) * scale + shift
+
     def with_memory(self) -> Moving:
         """With that of ``base``, in the frame that moves with the set."""
         base = self.base.with_memory()

@@ -86,6 +86,11 @@ class Product(ProxFunction):
         """prox of g_k on block k."""
         return torch.cat([g.prox(block, h, t) for g, block in zip(self.parts, self._blocks(x), strict=True)], -1)
 
+    def carried(self, x: Tensor, t: Time, t_next: Time) -> Tensor:
+        """Block by block."""
+        return torch.cat([g.carried(block, t, t_next) for g, block in zip(self.parts, self._blocks(x), strict=True)],
+                         -1)
+
     def with_memory(self) -> Product:
         """With that of each part."""
         parts = tuple(g.with_memory() for g in self.parts)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _check
-from .geometry import CIRCULAR, ZEROS, Axis, Layout, check_kernel, layout
+from .geometry import CIRCULAR, ZEROS, Axis, Layout, layout
 from .matrices import (
     CERTIFIED,
     ESTIMATE,
@@ -88,8 +88,8 @@ def conv2d(K: Tensor, image: int | Sequence[int], stride: int | Sequence[int] = 
     ----------
     Theory §7; Sedghi, Gupta, Long, "The singular values of convolutional layers", 2019 (circular, stride 1).
     """
-    place = layout(_checked(K, 2), image, stride, padding, dilation, groups, padding_mode, dims=2,
-                   transposed=transposed, output_padding=output_padding)
+    place = layout(K, image, stride, padding, dilation, groups, padding_mode, dims=2, transposed=transposed,
+                   output_padding=output_padding)
     return _norm(K, place, status)
 
 
@@ -128,14 +128,9 @@ def conv1d(K: Tensor, image: int, stride: int = 1, padding: Any = 1, *, dilation
     -----
     As `conv2d`. Source: theory §7.
     """
-    place = layout(_checked(K, 1), image, stride, padding, dilation, groups, padding_mode, dims=1,
-                   transposed=transposed, output_padding=output_padding)
+    place = layout(K, image, stride, padding, dilation, groups, padding_mode, dims=1, transposed=transposed,
+                   output_padding=output_padding)
     return _norm(K, place, status)
-
-
-def _checked(K: Tensor, dims: int) -> Tensor:
-    check_kernel(_check.finite("K", _check.tensor("K", K)), 1, dims)
-    return K
 
 
 def _norm(K: Tensor, place: Layout, status: str) -> OperatorNorm:
@@ -161,16 +156,16 @@ def _bound(K: Tensor, place: Layout, status: str) -> Tensor:
     rows, columns = K.shape[1] * math.prod(place.m), K.shape[2] * math.prod(place.n)
     if place.mode == ZEROS and rows * columns <= SMALL:
         return torch.cat([dense(_matrix(part, place), status=status).value for part in K.split(1)])
-    taps, tori = K.flatten(3), _tori(axes, min(K.shape[1], K.shape[2] * math.prod(place.stride)))
-    value, best = torch.stack([_torus_norm(taps, torus, FLOAT) for torus in tori]).min(0)
+    taps, tori = K.flatten(3), tori_of(axes, min(K.shape[1], K.shape[2] * math.prod(place.stride)))
+    value, best = torch.stack([torus_norm(taps, torus, FLOAT) for torus in tori]).min(0)
     if status == CERTIFIED:
         value = value.clone()
         for i in best.unique().tolist():
-            value[best == i] = _torus_norm(taps[best == i], tori[i], CERTIFIED)
+            value[best == i] = torus_norm(taps[best == i], tori[i], CERTIFIED)
     return value * math.prod(axis.factor for axis in axes) * (1 + 8 * UNIT)
 
 
-def _tori(axes: list[Axis], channels: int) -> list[list[Axis]]:
+def tori_of(axes: list[Axis], channels: int) -> list[list[Axis]]:
     """The tori to choose from: twisted or not, and, where they are small and cheap, one point larger along all axes."""
     if channels > MANY or not all(axis.free for axis in axes):
         return [axes]
@@ -179,7 +174,7 @@ def _tori(axes: list[Axis], channels: int) -> list[list[Axis]]:
             for more in sizes for twists in itertools.product((0, 1), repeat=len(axes))]
 
 
-def _torus_norm(K: Tensor, axes: list[Axis], status: str) -> Tensor:
+def torus_norm(K: Tensor, axes: list[Axis], status: str) -> Tensor:
     """Norm of the circular convolutions K (b, out, in, T)."""
     cos, sin = (table.to(K.device) for table in tables(axes))
     block = _certified_block if status == CERTIFIED else _float_block

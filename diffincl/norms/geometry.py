@@ -113,7 +113,8 @@ def check_mode(mode: str) -> None:
 
 
 def check_kernel(K: Tensor, groups: int, dims: int) -> tuple[tuple[int, ...], int]:
-    """Size of the kernel and number of groups."""
+    """Size of the kernel and number of groups; K itself is checked, too."""
+    _check.finite("K", _check.tensor("K", K))
     names = ("k",) if dims == 1 else ("kh", "kw")
     if K.ndim < dims + 2:
         raise ValueError(f"K must have shape (*batch, out, in/groups, {', '.join(names)}); got {_check.describe(K)}.")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import _check
 from .geometry import ZEROS, Axis, any_size, check_kernel, check_mode, layout, whole
+from .matrices import check_matrix
 from .symbol import symbol_error, symbols, tables
 
 __all__ = ["gram_conv1d", "gram_conv2d", "gram_dense"]
@@ -54,10 +55,7 @@ def gram_dense(A: Tensor, iterations: int = 6) -> Tensor:
     Delattre, Barthélemy, Araujo, Allauzen, "Efficient bound of Lipschitz constant for convolutional layers by Gram
     iteration", 2023.
     """
-    _check.finite("A", _check.tensor("A", A))
-    if A.ndim < 2:
-        raise ValueError(f"A must have shape (*batch, n, k); got {_check.describe(A)}.")
-    A, scale = _to_unit_size(A, 2)
+    A, scale = _to_unit_size(check_matrix("A", A), 2)
     return _gram(A, _check.count("iterations", iterations)) * scale
 
 
@@ -109,13 +107,8 @@ def gram_conv2d(K: Tensor, iterations: int = 5, *, image: int | Sequence[int] | 
     ----------
     As `gram_dense`; Ehlich, Zeller, "Schwankung von Polynomen zwischen Gitterpunkten", 1964.
     """
-    _check_arguments(K, groups, 2, padding_mode)
-    if image is None:
-        axes = _any_size(K, stride, dilation, padding_mode, oversampling, 2)
-    else:
-        axes = layout(K, image, stride, padding, dilation, groups, padding_mode, dims=2, transposed=transposed,
-                      output_padding=output_padding).axes()
-    return _norm(K, axes, _check.count("iterations", iterations), groups, 2)
+    place = (image, stride, padding, dilation, groups, padding_mode, transposed, output_padding)
+    return _conv(K, iterations, place, oversampling, dims=2)
 
 
 def gram_conv1d(K: Tensor, iterations: int = 5, *, image: int | None = None, stride: int = 1, padding: Any = 1,
@@ -150,27 +143,30 @@ def gram_conv1d(K: Tensor, iterations: int = 5, *, image: int | None = None, str
     -----
     As `gram_conv2d`. Source: theory §7.
     """
-    _check_arguments(K, groups, 1, padding_mode)
+    place = (image, stride, padding, dilation, groups, padding_mode, transposed, output_padding)
+    return _conv(K, iterations, place, oversampling, dims=1)
+
+
+def _conv(K: Tensor, iterations: int, place: tuple[Any, ...], oversampling: int, *, dims: int) -> Tensor:
+    image, stride, padding, dilation, groups, mode, transposed, output_padding = place
     if image is None:
-        axes = _any_size(K, stride, dilation, padding_mode, oversampling, 1)
+        axes = _any_size(K, stride, dilation, groups, mode, oversampling, dims)
     else:
-        axes = layout(K, image, stride, padding, dilation, groups, padding_mode, dims=1, transposed=transposed,
+        axes = layout(K, image, stride, padding, dilation, groups, mode, dims=dims, transposed=transposed,
                       output_padding=output_padding).axes()
-    return _norm(K, axes, _check.count("iterations", iterations), groups, 1)
+    return _norm(K, axes, _check.count("iterations", iterations), groups, dims)
 
 
-def _check_arguments(K: Tensor, groups: int, dims: int, padding_mode: str) -> None:
-    check_kernel(_check.finite("K", _check.tensor("K", K)), groups, dims)
-    check_mode(padding_mode)
-
-
-def _any_size(K: Tensor, stride: Any, dilation: Any, padding_mode: str, oversampling: int, dims: int) -> list[Axis]:
-    if padding_mode != ZEROS:
+def _any_size(K: Tensor, stride: Any, dilation: Any, groups: int, mode: str, oversampling: int,
+              dims: int) -> list[Axis]:
+    check_mode(mode)
+    kernel, _ = check_kernel(K, groups, dims)
+    if mode != ZEROS:
         raise ValueError(f"the bound for every image size is one for zero padding; pass image for "
-                         f"padding_mode={padding_mode!r}.")
+                         f"padding_mode={mode!r}.")
     if _check.count("oversampling", oversampling) < 2:
         raise ValueError("oversampling must be at least 2; got 1: frequencies that far apart bound nothing between.")
-    numbers = zip(K.shape[-dims:], whole("stride", stride, dims), whole("dilation", dilation, dims), strict=True)
+    numbers = zip(kernel, whole("stride", stride, dims), whole("dilation", dilation, dims), strict=True)
     return [any_size(k, s, d, oversampling) for k, s, d in numbers]
 
 

@@ -125,10 +125,15 @@ def largest_eigenvalue(S: Tensor, error: Tensor | None = None, *, status: str = 
 
 
 def as_matrix(name: str, A: Tensor) -> Tensor:
+    """A checked matrix in float64, without gradient."""
+    return check_matrix(name, A).detach().to(torch.float64)
+
+
+def check_matrix(name: str, A: Tensor) -> Tensor:
     _check.finite(name, _check.tensor(name, A))
     if A.ndim < 2:
         raise ValueError(f"{name} must have shape (*batch, n, k); got {_check.describe(A)}.")
-    return A.detach().to(torch.float64)
+    return A
 
 
 def gamma(n: int) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from .. import _check
 from ..curves import KNOT_TOLERANCE
@@ -31,11 +32,12 @@ SMALLEST_RTOL = 100 * torch.finfo(torch.float64).eps
 
 
 class PenaltyError(RuntimeError):
-    """An integration that stopped early; ``states`` (K, *batch, d) are those at the save times reached."""
+    """An integration that stopped early; ``states`` (K, *batch, d) are those at the save times reached, ``at_fault``
+    (*batch,) says which samples were not finite (none, where that is not why)."""
 
-    def __init__(self, message: str, states: Tensor):
+    def __init__(self, message: str, states: Tensor, at_fault: Tensor):
         super().__init__(message)
-        self.states = states
+        self.states, self.at_fault = states, at_fault
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ class Penalty:
             raise ValueError(f"step must be at most {STABLE:g}·lam = {STABLE * self.lam:g}, beyond which no explicit "
                              f"method is stable; got {self.step:g}. Take lam/2, or one of {', '.join(STIFF)}.")
 
-    def integrate(self, flow: Inclusion, x0: Tensor, t: Tensor | list[float]) -> tuple[Tensor, int]:
+    def integrate(self, flow: Inclusion, x0: Tensor, t: Tensor | list[float], *, progress: bool = False
+                  ) -> tuple[Tensor, int]:
         """The states x (T, *batch, d) at the times ``t``, and how often F was evaluated (with the whole batch).
 
         Parameters
@@ -119,6 +122,8 @@ class Penalty:
         t : sequence of T floats, strictly increasing
             The integration restarts at the knots of the weights; torchdiffeq's methods stop at every time, scipy's
             interpolate between their steps.
+        progress : bool
+            Show a progress bar over the time.
 
         Raises
         ------
@@ -129,18 +134,25 @@ class Penalty:
             If F or the prox is not finite, or the integrator cannot meet its tolerance.
         """
         times = self._validate(flow, x0, t)
-        velocity, x, states = Velocity(flow, self.lam, x0), x0, [x0]
-        advance = self._scipy if self.method in STIFF else self._torchdiffeq
-        try:
-            for stops in _pieces(flow.field, times):
-                for time, state in zip(stops[1:], advance(velocity, x, stops), strict=True):
-                    x = state
-                    if time == times[len(states)]:
-                        states.append(x)
-        except Stopped as stop:
-            raise PenaltyError(f"the penalty with method {self.method!r} and lam = {self.lam:g} stopped at "
-                               f"t = {stop.t:g}: {stop.reason}.", torch.stack(states)) from stop
+        states = [x0]
+        with tqdm(total=times[-1] - times[0], unit="t", disable=not progress) as bar:
+            velocity = Velocity(flow, self.lam, x0, times[0], bar)
+            try:
+                self._through(velocity, times, states)
+                velocity.reach(times[-1])
+            except Stopped as stop:
+                raise PenaltyError(f"the penalty with method {self.method!r} and lam = {self.lam:g} stopped at "
+                                   f"t = {stop.t:g}: {stop.reason}", torch.stack(states), stop.at_fault) from stop
         return torch.stack(states), velocity.evaluations
+
+    def _through(self, velocity: Velocity, times: list[float], states: list[Tensor]) -> None:
+        """Append the states at the save times after the first."""
+        advance, x = self._scipy if self.method in STIFF else self._torchdiffeq, states[0]
+        for stops in _pieces(velocity.flow.field, times):
+            for time, state in zip(stops[1:], advance(velocity, x, stops), strict=True):
+                x = state
+                if time == times[len(states)]:
+                    states.append(x)
 
     def multiplier(self, flow: Inclusion, t: Time, x: Tensor) -> Tensor:
         """(x − prox_{λg}(x))/λ, shape of ``x``: the penalty force, in place of the element of ∂g."""
@@ -153,9 +165,10 @@ class Penalty:
         if not flow.g.convex:
             raise ValueError(f"g must be convex for a penalty: its force is the gradient of the Moreau envelope. Got "
                              f"{flow.g}; use ForwardEuler.")
-        if isinstance(x0, Tensor) and not _check.concrete(x0):
-            raise ValueError("Penalty cannot run inside torch.compile or a torch.func transform: its steps depend on "
-                             "the values. Pass the whole batch as x0 (*batch, d), and use torch.autograd.")
+        if not _check.plain_autograd():
+            raise ValueError("Penalty cannot run inside torch.compile, a torch.func transform or forward mode: its "
+                             "steps depend on the values. Pass the whole batch as x0 (*batch, d), and use "
+                             "torch.autograd.")
         times, _ = _check.times(t)
         flow.validate(x0, times[0])
         return times
@@ -173,9 +186,8 @@ class Penalty:
                 x = odeint(velocity, x, s, rtol=self.rtol, atol=self.atol, method=self.method,
                            options=self._options(velocity, s))[1]  # type: ignore[assignment]
             except AssertionError as error:
-                raise Stopped(velocity.reached, velocity.fault(error)) from error
-            if not bool(torch.isfinite(x.detach()).all()):
-                raise Stopped(velocity.reached, velocity.fault())
+                raise velocity.stopped(message=error) from error
+            velocity.require_finite(x)
             yield x
 
     def _options(self, velocity: Velocity, s: Tensor) -> dict[str, object]:
@@ -200,11 +212,10 @@ class Penalty:
                               rtol=self.rtol, atol=self.atol, jac=system.banded if bands else system.sparse, **bands)
         for y in found.y.T:
             state = system.tensor(y)
-            if not bool(torch.isfinite(state).all()):
-                raise Stopped(velocity.reached, velocity.fault())
+            velocity.require_finite(state)
             yield state.to(x.dtype)
         if found.status < 0:
-            raise Stopped(velocity.reached, velocity.fault(found.message))
+            raise velocity.stopped(message=found.message)
 
     def _require_start(self, velocity: Velocity, x: Tensor) -> None:
         """The velocity at the start of a piece must be finite (scipy may not notice) and want no gradient."""
@@ -213,8 +224,7 @@ class Penalty:
             raise ValueError(f"method {self.method!r} runs in scipy and has no gradients, but x0 or the value of F "
                              f"requires one. Use a method of torchdiffeq ({', '.join(sum(torchdiffeq_methods(), ()))}),"
                              f" or solve under torch.no_grad().")
-        if not bool(torch.isfinite(value).all()):
-            raise Stopped(velocity.reached, velocity.fault())
+        velocity.require_finite(value)
 
 
 def torchdiffeq_methods() -> tuple[tuple[str, ...], tuple[str, ...]]:

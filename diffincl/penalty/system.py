@@ -25,7 +25,7 @@ class System:
     def value(self, s: float, y: np.ndarray) -> np.ndarray:
         """The velocity. LSODA goes on with a state of NaN to the end: ``reached`` stays at the last finite one."""
         if np.isfinite(y).all():
-            self.velocity.reached = self.velocity.origin + s
+            self.velocity.reach(self.velocity.origin + s)
         return self.velocity(torch.tensor(s, dtype=torch.float64), self.tensor(y)).cpu().numpy().ravel()
 
     def blocks(self, s: float, y: np.ndarray) -> np.ndarray:

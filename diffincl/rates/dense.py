@@ -38,6 +38,18 @@ def uniform(A1: Tensor, A2: Tensor, *, status: str = norms.CERTIFIED) -> Rate:
     ----------
     A1 : Tensor (*batch, m, d)
     A2 : Tensor (*batch, d, m)
+    status : "certified" or "float"
+        Rounding enclosed, or plain float64 with a margin.
+
+    Returns
+    -------
+    Rate
+        ``value`` of shape (*batch,), float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shapes do not fit each other, or an entry is not finite.
 
     Examples
     --------
@@ -51,6 +63,8 @@ def uniform(A1: Tensor, A2: Tensor, *, status: str = norms.CERTIFIED) -> Rate:
 def centred(A1: Tensor, A2: Tensor, *, status: str = norms.CERTIFIED) -> Rate:
     """R2 "centred": [λmax(−sym A2A1) + ‖A1‖‖A2‖]/2.
 
+    Parameters and the result are those of `uniform`.
+
     Examples
     --------
     >>> import torch
@@ -62,6 +76,8 @@ def centred(A1: Tensor, A2: Tensor, *, status: str = norms.CERTIFIED) -> Rate:
 
 def scaled(A1: Tensor, A2: Tensor, *, status: str = norms.CERTIFIED) -> Rate:
     """R3 "scaled": ¼‖A2Q − A1ᵀQ⁻¹‖₂², the diagonal scaling Q > 0 optimised; zero for A2 = A1ᵀ.
+
+    Parameters and the result are those of `uniform`.
 
     Notes
     -----

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import _check, norms
 from .definite import schur_bound
+from .dense import at_one_time
 from .interior import Inequality, multipliers
 
 __all__ = ["step", "step_multipliers"]
@@ -47,17 +48,14 @@ def step(A1: Tensor, A2: Tensor, h: float | Tensor, *, multiplier: Tensor | None
     are certified together, by one Cholesky decomposition with a margin. Theory §5, R8; special choices of Λ: Meunier
     et al. 2022, Araujo et al. 2023.
     """
-    A1, A2 = norms.as_matrix("A1", A1), norms.as_matrix("A2", A2)
-    if A2.mT.shape != A1.shape:
-        raise ValueError(f"A1 and A2 must have shapes (*batch, m, d) and (*batch, d, m); got {tuple(A1.shape)} and "
-                         f"{tuple(A2.shape)}.")
-    h = _positive("h", torch.as_tensor(h, dtype=torch.float64)).expand(A1.shape[:-2])
-    A1, A2 = _alive(A1, A2)
-    lam = step_multipliers(A1, A2, h) if multiplier is None else _positive("multiplier", multiplier)
+    weights = at_one_time(A1, A2)
+    h = positive("h", torch.as_tensor(h, dtype=torch.float64)).expand(weights.A1.shape[:-2])
+    A1, A2 = _alive(weights.A1, weights.A2)
+    lam = step_multipliers(A1, A2, h) if multiplier is None else positive("multiplier", multiplier)
     if lam.shape != A1.shape[:-1]:
         raise ValueError(f"multiplier must have shape {tuple(A1.shape[:-1])}, one a hidden unit; got "
                          f"{_check.describe(lam)}.")
-    return _factor(A1, A2, h, lam)
+    return certified_factor(A1, A2, h, lam)
 
 
 def step_multipliers(A1: Tensor, A2: Tensor, h: Tensor) -> Tensor:
@@ -71,15 +69,19 @@ def step_multipliers(A1: Tensor, A2: Tensor, h: Tensor) -> Tensor:
     return multipliers(problem, start)
 
 
-def _factor(A1: Tensor, A2: Tensor, h: Tensor, lam: Tensor) -> Tensor:
-    """√(1 + hc) with c >= λmax(RᵀM⁻¹R), all rounding enclosed."""
-    scaled = lam.unsqueeze(-1) * A1
-    R, R_error = scaled - A2.mT, 2 * norms.UNIT * (2 * scaled.abs() + A2.mT.abs()) + norms.UNDERFLOW
-    H, size = A2.mT @ A2, A2.mT.abs() @ A2.abs()
+def certified_factor(A1: Tensor, A2: Tensor, h: Tensor, lam: Tensor, A1_error: Tensor | float = 0.0,
+                     A2_error: Tensor | float = 0.0) -> Tensor:
+    """√(1 + hc) with c >= λmax(RᵀM⁻¹R), all rounding enclosed; A1 and A2 may be off by the errors, entry by entry."""
+    scaled, B = lam.unsqueeze(-1) * A1, A2.mT
+    B_error = torch.as_tensor(A2_error, dtype=B.dtype, device=B.device).expand_as(A2).mT
+    R, R_error = scaled - B, 2 * norms.UNIT * (2 * scaled.abs() + B.abs()) + norms.UNDERFLOW \
+        + 1.01 * (lam.unsqueeze(-1) * A1_error + B_error)
+    H, size = B @ A2, B.abs() @ A2.abs()
+    size_error = 1.01 * (B.abs() @ B_error.mT + B_error @ A2.abs() + B_error @ B_error.mT)
     step = h[..., None, None]
     M = torch.diag_embed(2 * lam) - step * 0.5 * (H + H.mT)
-    M_error = step * (norms.gamma(A2.shape[-2] + 4) * size + norms.UNDERFLOW) + 4 * norms.UNIT * M.abs() \
-        + 4 * norms.UNIT * torch.diag_embed(lam)
+    M_error = step * (norms.gamma(A2.shape[-2] + 4) * size + size_error + norms.UNDERFLOW) \
+        + 4 * norms.UNIT * M.abs() + 4 * norms.UNIT * torch.diag_embed(lam)
     S = A1.new_zeros(*A1.shape[:-2], A1.shape[-1], A1.shape[-1])
     c = schur_bound(S, R, M, (S, R_error, M_error))
     return torch.sqrt((1 + h * c.clamp_min(0)) * (1 + 8 * norms.UNIT)) * (1 + 4 * norms.UNIT)
@@ -91,7 +93,7 @@ def _alive(A1: Tensor, A2: Tensor) -> tuple[Tensor, Tensor]:
     return A1 * alive.unsqueeze(-1), A2 * alive.unsqueeze(-2)
 
 
-def _positive(name: str, value: Tensor) -> Tensor:
+def positive(name: str, value: Tensor) -> Tensor:
     value = value.detach().to(torch.float64)
     if not bool(((value > 0) & torch.isfinite(value)).all()):
         raise ValueError(f"{name} must be positive and finite; got {float(value.min()):g} as its least entry.")

@@ -49,10 +49,12 @@ class Embedded(NamedTuple):
         The argument of its last prox, x = prox(z) with step ``prox_step``.
     error : Tensor (*batch, d)
         Estimate of the local error.
-    displacement : Tensor (*batch, 1)
-        The largest ‖prox argument − prox value‖ met in the step; no gradient.
+    displacement : Tensor (*batch, d)
+        The largest |prox argument − prox value| met in the step; no gradient.
     prox_step : Tensor (*batch, 1)
         Step of the last prox, so that (z − x)/prox_step is the multiplier where h > 0.
+    free : Tensor (2, *batch, d)
+        The integrals of −F over the first half of the step and over all of it: where x would go without g; no gradient.
     """
 
     x: Tensor
@@ -60,6 +62,7 @@ class Embedded(NamedTuple):
     error: Tensor
     displacement: Tensor
     prox_step: Tensor
+    free: Tensor
 
 
 class Scheme(Protocol):

@@ -16,6 +16,9 @@ from .base import Embedded, StepConstants
 
 __all__ = ["ARS222", "ForwardEuler", "ProxHeun"]
 
+JERK = 0.1  # a motion that ends further from where its beginning led than this share of its beginning is a jerk
+FAR = 1e3  # from where to look at g
+
 
 @dataclass(frozen=True)
 class ForwardEuler:
@@ -91,8 +94,8 @@ class ProxHeun:
         with h = 0 rest.
         """
         w, y, z, x_next, change = self._proxes(F, g, t, t_next, h, x)
-        error = _larger(x_next - y, change)
-        return _embedded(x, h, x_next, z, error, _displacement((w, y), (z, x_next)), self.prox_fraction * h)
+        error, free = _larger(x_next - y, change), (0.5 * (w - x) + 0.25 * change, w - x + change)
+        return _embedded(x, h, x_next, z, error, [(w, y), (z, x_next)], self.prox_fraction * h, free)
 
     def _proxes(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float | Tensor,
                 x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -137,7 +140,10 @@ class ARS222:
     ε <= γh arrive √2 ε apart. Over many steps the bound is far above what trajectories do; where a stability factor
     matters, take ProxHeun.
 
-    A set that jumps within a step would throw the state ahead of it, by √2 times the jump; ``solve`` notices.
+    Moving g. A set that jumps, or starts and stops, would throw the state ahead of it, a jump by √2 times its length,
+    and there it would stay. So where the motion of g over the step is not within a tenth of going on as it begins over
+    the first γh, the step is that of forward–backward Euler, whose factor ρ₀ is smaller than both forms; the order is 2
+    again once h resolves the motion.
 
     Examples
     --------
@@ -180,7 +186,8 @@ class ARS222:
         z = second[2] + e
         x_next = g.prox(z, self.prox_fraction * half, t_next)
         pairs = [pair for stage in (whole, first, second) for pair in (stage[:2], stage[2:4])]
-        return _embedded(x, h, x_next, z, error, _displacement(*pairs, (z, x_next)), self.prox_fraction * half)
+        free = first[4], first[4] + second[4]
+        return _embedded(x, h, x_next, z, error, [*pairs, (z, x_next)], self.prox_fraction * half, free)
 
     def _proxes(self, F: FieldFunction, g: ProxFunction, t: Tensor, t_next: Tensor, h: float | Tensor,
                 x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -192,7 +199,21 @@ class ARS222:
         u = g.prox(w, gamma * h, t_stage)
         integral = h * (delta * F0 + (1 - delta) * F(t_stage, u))
         z = x - integral - (1 - gamma) / gamma * (w - u)
+        if g.moving:
+            free = x - h * F0
+            y = g.prox(free, h, t_next)
+            z = torch.where(self._jerks(g, t, t_stage, t_next, x), y + gamma * (free - y), z)  # the prox below makes y
         return w, u, z, g.prox(z, gamma * h, t_next), -integral
+
+    def _jerks(self, g: ProxFunction, t: Tensor, t_stage: Tensor, t_next: Tensor, x: Tensor) -> Tensor:
+        """Where g moves in a jerk, (*batch, 1). It must not depend on x, so the motion is told from fixed points, in
+        the middle and on both sides."""
+        zero = torch.zeros_like(x, dtype=torch.float64)
+        points = torch.stack([zero, zero + FAR, zero - FAR])
+        first, whole = g.carried(points, t, t_stage) - points, g.carried(points, t, t_next) - points
+        rounding = 64 * torch.finfo(x.dtype).eps * (1 + vector_norm(whole, dim=-1, keepdim=True))
+        astray = vector_norm(first / self.prox_fraction - whole, dim=-1, keepdim=True)
+        return (astray > JERK * vector_norm(first, dim=-1, keepdim=True) + rounding).any(0)
 
     def bound(self, size: Tensor, c: StepConstants) -> Tensor:
         """The smaller of the two forms in the notes; a drift d adds hd wherever it adds to ‖ΔF‖."""
@@ -210,15 +231,10 @@ def _larger(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(a.abs() >= b.abs(), a, b)
 
 
-def _displacement(*pairs: tuple[Tensor, ...]) -> Tensor:
-    """The largest distance between argument and value of a prox, (*batch, 1)."""
-    moved = [vector_norm((value - argument).detach(), dim=-1, keepdim=True) for argument, value in pairs]
-    return torch.stack(moved).amax(0)
-
-
-def _embedded(x: Tensor, h: Tensor, x_next: Tensor, z: Tensor, error: Tensor, displacement: Tensor,
-              prox_step: Tensor) -> Embedded:
-    """The result, with the rows of h = 0 at rest."""
+def _embedded(x: Tensor, h: Tensor, x_next: Tensor, z: Tensor, error: Tensor, proxes: list[tuple[Tensor, ...]],
+              prox_step: Tensor, free: tuple[Tensor, Tensor]) -> Embedded:
+    """The result, with the rows of h = 0 at rest; ``proxes`` are the arguments and values met."""
     moves = h > 0
+    displacement = torch.stack([(value - argument).detach().abs() for argument, value in proxes]).amax(0)
     return Embedded(torch.where(moves, x_next, x), torch.where(moves, z, x), torch.where(moves, error, 0.0),
-                    torch.where(moves, displacement, 0.0), prox_step.expand_as(displacement))
+                    torch.where(moves, displacement, 0.0), prox_step.expand_as(h), torch.stack(free).detach())

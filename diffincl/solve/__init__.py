@@ -44,7 +44,7 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
         Automatic differentiation through the steps. "backprop" keeps what every step computes; "checkpoint" keeps 2√N
         of N states and takes the steps once more in the backward pass: first derivatives only; F and g must give the
         same values again (torch's default random numbers are drawn again). Under torch.func, torch.compile and
-        forward mode both are plain automatic differentiation.
+        forward mode both are plain automatic differentiation of fixed steps. ``Penalty`` has "backprop" only.
     throw : bool
         Raise ``SolveError`` with the partial solution when a sample fails; otherwise go on with the others (whose
         states are right; for gradients of weights that they share with it, solve again without the failed sample).
@@ -58,7 +58,8 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     Raises
     ------
     TypeError, ValueError
-        For bad arguments: the message names the argument, the value and the remedy.
+        For bad arguments: the message names the argument, the value and the remedy. Steps per sample (``Adaptive``,
+        ``SwitchingDP5``, ``ExactFlow``) and ``Penalty`` are refused under torch.func, torch.compile and forward mode.
     SolveError
         If F or the prox turns NaN or infinite, F returns another shape, or an inner iteration does not converge.
 
@@ -76,7 +77,11 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     torch.compile(fullgraph=True), where values cannot be read: start and states are not checked there, and a failure
     shows as NaN. Gradients are those of the discrete steps. There is no reverse-time adjoint: trajectories merge at
     contact, so the flow is not injective and cannot be run backward. Where a trajectory crosses a kink of g (ℓ1), the
-    derivatives of the steps are not those of the flow; with gradients that is a ``KinkWarning``.
+    derivatives of the steps are not those of the flow; with gradients that is a ``KinkWarning``, except where values
+    cannot be read.
+
+    With steps per sample F is called with every sample at a time of its own, t (*batch, 1): an F that couples samples,
+    by batch statistics for instance, mixes states of different times there. Take Fixed steps with it.
     """
     scheme = ForwardEuler() if scheme is None else scheme
     if not isinstance(flow, Inclusion):
@@ -91,7 +96,10 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     if isinstance(scheme, Penalty):
         if steps is not None:
             raise ValueError(f"Penalty has steps of its own, Penalty(step=...) or its tolerances; got steps = {steps}.")
-        solution, error = solve_penalised(flow, x0, layout, scheme), None
+        if gradient != "backprop":
+            raise ValueError(f"Penalty leaves its steps to torchdiffeq or scipy and cannot take them again; got "
+                             f"gradient = {gradient!r}. Take 'backprop'.")
+        solution, error = solve_penalised(flow, x0, layout, scheme, progress), None
     elif marches or isinstance(steps, Adaptive):
         solution, error = solve_marched(flow, x0, layout, scheme, steps, gradient, progress, kinks)
     else:

@@ -153,7 +153,7 @@ class March:
 
         F0 = self.F(t.to(x), x)
         d0, d1 = size(x), size(F0)
-        h0 = torch.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1).clamp(max=b - a)
+        h0 = torch.where((d0 < 1e-5) | (d1 < 1e-5) | ~d1.isfinite(), 1e-6, 0.01 * d0 / d1).clamp(max=b - a)
         x1 = self.flow.g.prox(x - h0.to(x) * F0, h0.to(x), (t + h0).to(x))
         d2 = size(self.F((t + h0).to(x), x1) - F0) / h0
         largest = torch.maximum(d1, d2)

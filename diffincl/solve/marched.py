@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -19,7 +20,7 @@ from ..switching import ExactFlow, Stepper, SwitchingDP5
 from .embedded import EmbeddedStepper
 from .kinks import Crossings
 from .march import Bind, March
-from .watch import FieldShapeError, WatchedField, WatchedProx
+from .watch import FieldShapeError, Notice, WatchedField, WatchedProx
 
 __all__ = ["solve_marched"]
 
@@ -32,17 +33,26 @@ def solve_marched(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme | Sw
         raise ValueError(f"{type(scheme).__name__} with steps per sample reads the values of the states, which is not "
                          f"possible inside torch.func transforms, torch.compile and forward mode. Take Fixed steps of "
                          f"ProxHeun or ARS222 there.")
+    _require_resolvable(_control(flow, scheme, steps), x0, layout)
+    return _marched(flow, x0, layout, scheme, steps, gradient, progress, kinks)
+
+
+def _marched(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme | SwitchingDP5 | ExactFlow,
+             steps: Fixed | Adaptive | None, gradient: str, progress: bool, kinks: Crossings
+             ) -> tuple[Solution, FieldShapeError | None]:
+    """The solution along a layout, or along a part of one."""
     control = _control(flow, scheme, steps)
-    _require_resolvable(control, x0)
-    F, g = WatchedField(x0), WatchedProx(flow.g)
-    march = March(flow, _binder(flow, scheme, F, g), F, _intervals(flow, layout, steps), _saves(layout), x0, control,
-                  dense=isinstance(scheme, SwitchingDP5 | ExactFlow), kinks=kinks)
-    wanted, error = torch.is_grad_enabled() and _differentiated(flow, x0, layout), None
-    try:
-        march.run(wanted, progress)
-    except FieldShapeError as caught:
-        error = caught
-        march.status = torch.where(march.status == OK, FIELD_MISSHAPEN, march.status)
+    wanted = torch.is_grad_enabled() and _differentiated(flow, x0, layout)
+    notice = Notice() if torch.is_grad_enabled() and not wanted else None
+    F, g = WatchedField(x0, notice), WatchedProx(flow.g, notice)
+    prepared = partial(March, flow, _binder(flow, scheme, F, g), F, _intervals(flow, layout, steps), _saves(layout), x0,
+                       control, dense=isinstance(scheme, SwitchingDP5 | ExactFlow), kinks=kinks)
+    march = prepared()
+    error = _run(march, wanted, progress)
+    if notice and notice.wanted:  # so seldom that steps are searched again rather than always kept
+        march, wanted, F.notice, g.notice = prepared(), True, None, None
+        kinks.begin(x0, layout.t[0])
+        error = _run(march, wanted, progress)
     x, multiplier = (march.again(x0, gradient == "checkpoint") if wanted else march.rows).stacked()
     c, again = march.clock, Resumed(multiplier, scheme, steps)
     stats = Stats(march.rounds, F.evaluations, g.evaluations, c.accepted.squeeze(-1), c.rejected.squeeze(-1))
@@ -50,6 +60,16 @@ def solve_marched(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme | Sw
     t = torch.tensor([layout.t[k] for k in layout.saves], dtype=torch.float64)
     return Solution(t, x, march.status, _message(march, error), stats, flow, again, c.t.squeeze(-1), REASONS,
                     switches), error
+
+
+def _run(march: March, keep: bool, progress: bool) -> FieldShapeError | None:
+    """March to the end, or to where the field returns something else."""
+    try:
+        march.run(keep, progress)
+    except FieldShapeError as error:
+        march.status = torch.where(march.status == OK, FIELD_MISSHAPEN, march.status)
+        return error
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +94,11 @@ class Resumed:
         if isinstance(steps, Fixed):  # of the same length on a part of the interval
             steps = Fixed(steps.longest(float(solution.t[-1] - solution.t[0])))
             layout = plan(flow.field, list(stops), steps)
-        again, error = solve_marched(flow, start, layout, self.scheme, steps, "backprop", progress=False,
-                                     kinks=Crossings(flow.g, start, stops[0]))
+        again, error = _marched(flow, start, layout, self.scheme, steps, "backprop", progress=False,
+                                kinks=Crossings(flow.g, start, stops[0]))
         if error:
             raise error
+        solution.require_again(again, k)
         return torch.where(fine, again.x[1:], torch.nan)
 
 
@@ -104,8 +125,13 @@ def _polyhedral(g: ProxFunction) -> bool:
     return isinstance(g, ConvexSet) and g.polyhedral
 
 
-def _require_resolvable(control: Adaptive | None, x0: Tensor) -> None:
-    unit = torch.finfo(x0.dtype).eps
+def _require_resolvable(control: Adaptive | None, x0: Tensor, layout: Plan) -> None:
+    unit, first, last = torch.finfo(x0.dtype).eps, layout.t[0], layout.t[-1]
+    if control is not None and unit * max(abs(first), abs(last)) > max(control.rtol, 4 * unit) * (last - first):
+        raise ValueError(f"t = [{first:g}, …, {last:g}] is too far from 0 for times in "
+                         f"{str(x0.dtype).removeprefix('torch.')}, the dtype of x0 and of the times that F gets: they "
+                         f"are rounded by {unit * max(abs(first), abs(last)) / 2:.1g}, more than rtol = "
+                         f"{control.rtol:g} of its length. Let t begin at 0, or solve in float64: x0.double().")
     if control is not None and max(control.rtol, control.atol) < 4 * unit:
         raise ValueError(f"rtol = {control.rtol:g} and atol = {control.atol:g} are below the rounding of x0 in "
                          f"{str(x0.dtype).removeprefix('torch.')}; one of them must be at least {4 * unit:.1e}. Raise "
@@ -121,7 +147,7 @@ def _binder(flow: Inclusion, scheme: Scheme | SwitchingDP5 | ExactFlow, F: Watch
         if isinstance(scheme, SwitchingDP5 | ExactFlow):
             return scheme.on(flow, a, b, F, x)
         assert isinstance(scheme, ProxHeun | ARS222)
-        return EmbeddedStepper(scheme, F, g, flow.g.moving or not _polyhedral(flow.g))
+        return EmbeddedStepper(scheme, F, g, _polyhedral(flow.g))
 
     return bind
 
@@ -141,12 +167,12 @@ def _saves(layout: Plan) -> list[float]:
 
 
 def _differentiated(flow: Inclusion, x0: Tensor, layout: Plan) -> bool:
-    """Whether somebody may take derivatives of the solution: in x0, or in anything that F and g hold."""
+    """Whether somebody may take derivatives of the solution: in x0, in parameters, or in what F and g hold at first."""
     F = flow.field.on(layout.t[0], layout.t[1])
     t = torch.full((*x0.shape[:-1], 1), layout.t[0], dtype=x0.dtype, device=x0.device)
-    value = F(t, x0)
-    return x0.requires_grad or (isinstance(value, Tensor) and value.requires_grad) or \
-        flow.g.prox(x0, 1.0, layout.t[0]).requires_grad
+    value = F(t, x0.clone())  # if F changes it in place, the search will tell
+    known = (x0, *flow.field.parameters(), flow.g.prox(x0, 1.0, layout.t[0]))
+    return any(v.requires_grad for v in known) or (isinstance(value, Tensor) and value.requires_grad)
 
 
 def _message(march: March, error: FieldShapeError | None) -> str:

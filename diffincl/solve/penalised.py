@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..inclusion import Inclusion
 from ..penalty import Penalty, PenaltyError
-from ..solution import OK, REASONS, STEP_FAILED, Solution, Stats
+from ..solution import FIELD_NOT_FINITE, OK, REASONS, STEP_FAILED, Solution, Stats
 from ..steps import Plan
 
 __all__ = ["solve_penalised"]
@@ -34,16 +34,17 @@ class Penalised:
         return torch.stack([torch.lerp(solution.x[k], solution.x[k + 1], (time - a) / (b - a)) for time in times])
 
 
-def solve_penalised(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Penalty) -> Solution:
+def solve_penalised(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Penalty, progress: bool) -> Solution:
     """Integrate the penalised ODE, as one system: if one sample stops it, all stop there."""
-    times, kind, message, evaluations = [layout.t[k] for k in layout.saves], OK, "success", 0
+    times, message, evaluations = [layout.t[k] for k in layout.saves], "success", 0
+    status = torch.full(x0.shape[:-1], OK, dtype=torch.int8, device=x0.device)
     try:
-        x, evaluations = scheme.integrate(flow, x0, times)
+        x, evaluations = scheme.integrate(flow, x0, times, progress=progress)
     except PenaltyError as error:
-        x, kind, message = error.states, STEP_FAILED, str(error)
+        x, message = error.states, str(error)
+        status = torch.where(error.at_fault, FIELD_NOT_FINITE, STEP_FAILED).to(torch.int8)
     t = torch.tensor(times[:len(x)], dtype=torch.float64)
-    status = torch.full(x0.shape[:-1], kind, dtype=torch.int8, device=x0.device)
     reached = torch.full(status.shape, float(t[-1]), dtype=torch.float64, device=x0.device)
     stats = Stats(len(t) - 1, evaluations, evaluations)
-    reasons = {**REASONS, STEP_FAILED: message}
+    reasons = {**REASONS, STEP_FAILED: f"{message} The batch is one system: if one sample stops it, all stop there"}
     return Solution(t, x, status, message, stats, flow, Penalised(scheme), reached, reasons)

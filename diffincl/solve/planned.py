@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -11,25 +12,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import _check
-from ..functions import ConvexSet
 from ..inclusion import Inclusion
-from ..schemes import ARS222, Implicit, Scheme
+from ..schemes import Implicit, Scheme
 from ..solution import (
     FIELD_MISSHAPEN,
     FIELD_NOT_FINITE,
     LEFT_TUBE,
     OK,
     REASONS,
-    SET_JUMPED,
     STEP_FAILED,
-    LastSteps,
     Solution,
     Stats,
 )
 from ..steps import Plan
-from .jumps import jump_within
 from .kinks import Crossings
 from .recompute import Tape
+from .retraced import Retraced
 from .watch import FieldShapeError, WatchedField, WatchedProx
 
 __all__ = ["solve_planned"]
@@ -52,7 +50,16 @@ def solve_planned(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme, gra
         run.attach(tape)
     else:
         run.through(throw, progress, None)
-    return run.solution(), run.error
+    return run.solution(partial(_again, flow, scheme, gradient)), run.error
+
+
+def _again(flow: Inclusion, scheme: Scheme, gradient: str, x: Tensor, part: Plan) -> Solution:
+    """Steps of a solve taken again along a part of its plan."""
+    kinks = Crossings(flow.g, x, part.t[0])
+    solution, error = solve_planned(flow, x, part, scheme, gradient, throw=False, progress=False, kinks=kinks)
+    if error:
+        raise error
+    return solution
 
 
 class Steps:
@@ -62,9 +69,6 @@ class Steps:
         self.flow, self.scheme, self.plan = flow, scheme, plan
         self.F, self.g = WatchedField(x0), WatchedProx(flow.g)
         self.times = torch.tensor(plan.t, dtype=torch.float64).unbind()
-        self.throws = isinstance(scheme, ARS222) and isinstance(flow.g, ConvexSet) and flow.g.moving and \
-            _check.concrete(x0)
-        self.thrown: Tensor | None = None  # samples whose set jumped
 
     def along(self, block: range, x: Tensor, states: list[Tensor], points: list[Tensor]) -> None:
         """Append the states after the steps of a block and the points whose prox they are."""
@@ -74,18 +78,9 @@ class Steps:
             F.F = on(a, b)
             if g.limited:
                 g.begin(x, t)
-            x_next, z = step(F, g, t, t_next, b - a, x)
-            x = self._unthrown(t, t_next, x, x_next) if self.throws else x_next
+            x, z = step(F, g, t, t_next, b - a, x)
             states.append(x)
             points.append(z)
-
-
-    def _unthrown(self, t: Tensor, t_next: Tensor, x: Tensor, x_next: Tensor) -> Tensor:
-        """The state after a step, NaN where C jumped within it, which would have thrown the state ahead."""
-        assert isinstance(self.flow.g, ConvexSet)
-        thrown = jump_within(self.flow.g, x, t, t_next) > 0
-        self.thrown = thrown if self.thrown is None else self.thrown | thrown
-        return torch.where(thrown.unsqueeze(-1), torch.nan, x_next)
 
     def residual(self, k: int, x: Tensor) -> Tensor:
         """How far step k of an implicit scheme, from ``x``, stays from its root, (*batch,)."""
@@ -180,8 +175,6 @@ class Planned:
         kind = torch.where(z_at_fault, FIELD_NOT_FINITE, STEP_FAILED)
         if self.along.g.limited:
             kind = torch.where(self.along.g.left, LEFT_TUBE, kind)
-        if self.along.thrown is not None:
-            kind = torch.where(self.along.thrown & ~z_at_fault, SET_JUMPED, kind)
         self.status = torch.where(news, kind, self.status).to(torch.int8)
         starts = torch.tensor(self.plan.t, dtype=torch.float64, device=news.device)[block.start:block.stop]
         self.reached = torch.where(news, starts[first], self.reached)
@@ -222,13 +215,14 @@ class Planned:
         self.x, kept = tape.attach(take, self.x0, self.x, kept)
         self.saved, self.before = [rows[0] for rows in kept if rows], [rows[1] for rows in kept if rows[1:]]
 
-    def solution(self) -> Solution:
-        """What has been computed so far."""
+    def solution(self, again: Callable[[Tensor, Plan], Solution]) -> Solution:
+        """What has been computed so far; ``again`` takes steps again."""
         ends, scheme = self.plan.saves[:1 + len(self.saved)], self.along.scheme
         x = torch.stack([self.x0, *self.saved])
         t = torch.tensor([self.plan.t[k] for k in ends], dtype=torch.float64)
         before = x[:-1] if self.every_step_saved or not self.before else torch.stack(self.before)
-        source = LastSteps(scheme, tuple((self.plan.t[k - 1], self.plan.t[k]) for k in ends[1:]), before)
+        intervals = tuple((self.plan.t[k - 1], self.plan.t[k]) for k in ends[1:])
+        source = Retraced(scheme, intervals, before, self.plan.longest, again)
         stats = Stats(self.steps, self.along.F.evaluations, self.along.g.evaluations)
         return Solution(t, x, self.status, self._message(), stats, self.along.flow, source, self.reached, self.reasons)
 

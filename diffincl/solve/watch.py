@@ -12,26 +12,46 @@ from .. import _check
 from ..fields import FieldFunction, Pieces
 from ..functions import ProxFunction
 
-__all__ = ["FieldShapeError", "WatchedField", "WatchedProx"]
+__all__ = ["FieldShapeError", "Notice", "WatchedField", "WatchedProx"]
 
 
 class FieldShapeError(ValueError):
     """F returned something that is not like x."""
 
 
+class Notice:
+    """While steps are searched without gradients: whether somebody may want derivatives of F or g all the same, because
+    a tensor that requires gradients came in, perhaps late in time."""
+
+    def __init__(self):
+        self.wanted = False
+
+    def __call__(self, f: Callable[..., Tensor], *arguments: float | Tensor) -> Tensor:
+        """The value of ``f``, without derivatives."""
+        with torch.enable_grad():
+            value = f(*arguments)
+        if isinstance(value, Tensor) and value.requires_grad:
+            self.wanted, value = True, value.detach()
+        return value
+
+
 class WatchedField:
-    """F with its evaluations counted and the shape and dtype of its values checked."""
+    """F with its evaluations counted, the shape and dtype of its values and its arguments, which must stay as they
+    are, checked."""
 
-    __slots__ = ("F", "dtype", "evaluations", "shape")
+    __slots__ = ("F", "compiled", "dtype", "evaluations", "notice", "shape")
 
-    def __init__(self, x: Tensor):
+    def __init__(self, x: Tensor, notice: Notice | None = None):
         self.F: FieldFunction = lambda t, x: x
         self.shape, self.dtype = x.shape, x.dtype
-        self.evaluations = 0
+        self.evaluations, self.compiled, self.notice = 0, torch.compiler.is_compiling(), notice
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         self.evaluations += 1
-        value = self.F(t, x)
+        before = 0 if self.compiled else _check.version(t, x)
+        value = self.F(t, x) if self.notice is None else self.notice(self.F, t, x)
+        if not self.compiled and _check.version(t, x) != before:
+            raise ValueError(_check.changed(self.F, t))
         try:
             if value.shape == self.shape and value.dtype is self.dtype:
                 return value
@@ -56,10 +76,10 @@ class WatchedProx(ProxFunction):
     for a prox beyond the reach, and ``refusal`` why that of one sample was refused.
     """
 
-    def __init__(self, g: ProxFunction):
-        self.g = g
+    def __init__(self, g: ProxFunction, notice: Notice | None = None):
+        self.g, self.notice = g, notice
         self.inner: Callable[..., Tensor] = g.with_memory().prox
-        self.limited = math.isfinite(g.reach)
+        self.limited, self.moving, self.coordinatewise = math.isfinite(g.reach), g.moving, g.coordinatewise
         self.evaluations = 0
         self.start: tuple[Tensor, Tensor] | None = None
 
@@ -71,7 +91,7 @@ class WatchedProx(ProxFunction):
 
     def prox(self, x: Tensor, h: float | Tensor, t: float | Tensor = 0.0) -> Tensor:
         self.evaluations += 1
-        value = self.inner(x, h, t)
+        value = self.inner(x, h, t) if self.notice is None else self.notice(self.inner, x, h, t)
         return value if self.start is None else self._within_reach(x, t, value)
 
     def _within_reach(self, z: Tensor, t_next: float | Tensor, value: Tensor) -> Tensor:
@@ -84,6 +104,9 @@ class WatchedProx(ProxFunction):
         self.t_next = torch.where(new.unsqueeze(-1), t_next, self.t_next)
         self.left = self.left | new
         return torch.where(inside.unsqueeze(-1), value, torch.nan)
+
+    def carried(self, x: Tensor, t: float | Tensor, t_next: float | Tensor) -> Tensor:
+        return self.g.carried(x, t, t_next)
 
     def refusal(self, sample: tuple[int, ...], h: float) -> str:  # type: ignore[override]
         """Why the prox of one sample was refused in a step of length ``h``, and the remedy."""
