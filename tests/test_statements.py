@@ -210,6 +210,34 @@ def test_the_false_growth_formula_is_refuted():
     assert examine(statement, case, ascent=100).violations == 0
 
 
+def concave_along():
+    """F along x falls twice between two save times, so that the trapezoidal rule misses 4e-4 of ∫F and step doubling,
+    where both kinks cancel, does not see it."""
+    def number(*values):
+        return torch.tensor([values], dtype=torch.float64)
+
+    field = di.ResNetField(-number(1.0, 1.0).mT.reshape(1, 2, 1), number(2 - 1 / 32, 2 - 3 / 32),
+                           number(-0.1, 0.1 / 3).unsqueeze(-2), number(-1.0))
+    t = torch.tensor([0.0, 0.125, 0.25], dtype=torch.float64)
+    return Case("two kinks", di.Inclusion(field, di.Orthant()), t, number([2.0]), number([1.0]))
+
+
+def test_kinks_between_save_times_are_no_violation():
+    case = concave_along()
+    found = examine(STATEMENTS["C1"], case, ascent=0)
+    assert found.violations == 0
+    assert 0.9999 < found.worst_ratio < 1 + 1e-9
+    for form in ("‖x'‖", "variational"):
+        wrong = with_claim("C1", lambda f, form=form: 0.9998 if f == form else 1.0)
+        assert examine(wrong, case, ascent=0).violations == 1
+
+
+@pytest.mark.parametrize("form", ["‖x'‖", "multiplier", "variational"])
+def test_each_form_of_C1_made_smaller_by_one_percent_is_caught(form):
+    wrong = with_claim("C1", lambda f: 0.99 if f == form else 1.0)
+    assert examine(wrong, case_of("C1", networks=16), ascent=15).violations > 0
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (("Z9",), "label must be one of"),
     (("D3", 0), "trials must be at least 1; got 0"),
@@ -267,7 +295,7 @@ def test_layers_and_limits_have_nearly_sharp_constants():
 
 
 @pytest.mark.parametrize(("label", "message"), [
-    ("C2", "0 does not minimise g .* is 1 away"), ("C3", "g is not convex"),
+    ("C1", "not the indicator"), ("C2", "0 does not minimise g .* is 1 away"), ("C3", "g is not convex"),
     ("C5", "A₂ is not ≥ 0: its least entry is -"), ("C7", "weights change in time, by up to"),
     ("C8", "is .* J₀/λ > J₀/λ"), ("C9", "C moves"),
     ("C10", "r = 4 > 1, the reach|r = 2 > 0.5, the reach"), ("C13", "> 0 for an i ≠ j in layer 0"), ("C15", "> η ="),
@@ -276,3 +304,13 @@ def test_layers_and_limits_have_nearly_sharp_constants():
 def test_a_hypothesis_says_which_part_is_missed_and_by_how_much(label, message):
     reason = STATEMENTS[label].outside(STATEMENTS[label].control(torch.Generator().manual_seed(0), 4))
     assert re.search(message, reason), reason
+
+
+@pytest.mark.parametrize("label", ["C1", "C4", "C9", "C10", "C15"])
+def test_weights_that_move_are_refused_where_integrals_are_enclosed(label):
+    case = case_of(label)
+    values = {name: torch.cat([w, w[-1:]]) for name, w in case.weights.items()}
+    field = di.ResNetField(**{name: di.PiecewiseLinear(w, 0.0, 1.0) for name, w in values.items()})
+    moving = dataclasses.replace(case, flow=di.Inclusion(field, case.flow.g))
+    assert STATEMENTS[label].outside(case) == ""
+    assert "the weights move between their knots" in STATEMENTS[label].outside(moving)

@@ -14,10 +14,11 @@ from ..inclusion import Inclusion
 from . import controls, draws, keeps
 from .case import Case, Look, Run, Sides, Statement
 from .draws import DENSE, NETWORK
-from .fields import PlusLinearField
+from .fields import PlusLinearField, identity
 from .hypotheses import above, all_of, changes_in_time, no_set, not_symmetric, set_moves, steps_of
+from .integrals import accumulate
 from .paths import network
-from .quantities import increments, norm
+from .quantities import lengths, norm
 from .rest import Together, at_rest, keep_rest, on_orthant
 
 __all__ = ["STATEMENTS"]
@@ -43,7 +44,7 @@ def energy(case: Case) -> Look:
     weights = steps_of(case)[0][1]
 
     def look(x0: Tensor, y0: Tensor, run: Run) -> dict[str, Sides]:
-        x, error = run(case.flow, x0, case.t)
+        (x, error), (position,) = accumulate(run, case.flow, x0, case.t, (identity(x0.shape[-1]),))
         h = case.t.diff().reshape(-1, *[1] * (x.ndim - 2))
         sides = _speeds(x, error, h, case, y0)
         if isinstance(case.flow.field, ResNetSField):
@@ -52,7 +53,7 @@ def energy(case: Case) -> Look:
             unsure = 2 * (error[1:] * norm(x.diff(dim=0)) / h).cumsum(0)
             sides |= {"balance": Sides(lost, phi[0] - phi[1:], noise + unsure),
                       "gap": _gap(4, case, phi, potential(weights, y0.unsqueeze(0)), norm(x0 - y0) ** 2, noise)}
-        sides["time average"] = _average(case, x, error, y0)
+        sides["time average"] = _average(case, x[0], position, error, y0)
         return sides
 
     return look
@@ -84,13 +85,12 @@ def _speeds(x: Tensor, error: Tensor, h: Tensor, case: Case, y0: Tensor) -> dict
     return sides
 
 
-def _average(case: Case, x: Tensor, error: Tensor, u: Tensor) -> Sides:
-    """2(F(u)·∫(x − u))₊ <= ‖x0 − u‖²."""
+def _average(case: Case, x0: Tensor, position: Tensor, error: Tensor, u: Tensor) -> Sides:
+    """2(F(u)·∫(x − u))₊ <= ‖x0 − u‖², from ∫x over every interval."""
     F = case.flow.field.on(float(case.t[0]), float(case.t[1]))(case.t[0], u)
-    whole, unsure = (v.cumsum(0) for v in increments((x[:-1] - u, x[1:] - u), case.t))
-    t = (case.t[1:] - case.t[0]).reshape(-1, *[1] * (x.ndim - 2))
-    noise = 2 * norm(F) * (norm(unsure) + t * error[1:])
-    return Sides((2 * (F * whole).sum(-1)).clamp_min(0), (norm(x[0] - u) ** 2).expand_as(noise), noise)
+    whole = (position - u * lengths(case.t, position)).cumsum(0)
+    noise = 2 * norm(F) * error[1:]
+    return Sides((2 * (F * whole).sum(-1)).clamp_min(0), (norm(x0 - u) ** 2).expand_as(noise), noise)
 
 
 def not_monotone(case: Case) -> str:

@@ -194,26 +194,6 @@ def lengths(t: Tensor, like: Tensor) -> Tensor:
     return t.diff().reshape(-1, *[1] * (like.ndim - 1))
 
 
-def increments(ends: tuple[Tensor, Tensor], t: Tensor) -> tuple[Tensor, Tensor]:
-    """∫ over every interval by the trapezoidal rule, and its error: the difference to intervals twice as long."""
-    left, right = ends
-    h = lengths(t, left)
-    fine = 0.5 * h * (left + right)
-    twice = 0.5 * (h[::2] + h[1::2]) * (left[::2] + right[1::2])
-    return fine, (fine[::2] + fine[1::2] - twice).abs().repeat_interleave(2, 0)
-
-
-def above(ends: tuple[Tensor, Tensor], t: Tensor) -> Tensor:
-    """The increments with their error added."""
-    fine, error = increments(ends, t)
-    return fine + error
-
-
-def from_start(values: Tensor) -> Tensor:
-    """Cumulative sums from 0, one row more."""
-    return torch.cat([torch.zeros_like(values[:1]), values.cumsum(0)])
-
-
 def multiplier(g: ProxFunction, t: Tensor, x: Tensor, velocity: Tensor, eps: float = 1e-6) -> Tensor:
     """The part of ``velocity`` (T, *batch, d) that a set takes away at x, n = v − P_T(v), as (z − prox z)/ε with
     z = x + εv."""
