@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -248,6 +249,42 @@ def test_only_the_parts_of_this_run_are_removed(tmp_path):
     (tmp_path / "parts" / "precious.txt").unlink()
     other.remove()
     assert not (tmp_path / "parts").exists()
+
+
+def test_parts_are_not_removed_while_a_process_uses_them(tmp_path):
+    """Not by another run of the same, which ends first; but after a user was killed."""
+    store = experiment.Parts(tmp_path / "parts", experiment.Settings())
+    code = ("import sys, time, pathlib; from diffincl import experiment\n"
+            "with experiment.Parts(pathlib.Path(sys.argv[1]), experiment.Settings()).in_use():\n"
+            "    print('using', flush=True); time.sleep(600)")
+    command = [sys.executable, "-c", code, str(tmp_path / "parts")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "using\n"
+            with store.in_use():  # many may use them at once
+                store.keep("x", lambda: 1)
+                store.remove()
+            store.remove()
+            assert store.read("x") == 1
+        finally:
+            other.kill()
+    store.remove()
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_process_of_torchrun_ends_with_it():
+    """The launcher is killed; its process, asleep for ten minutes, ends."""
+    code = ("import os, sys, time; from diffincl.experiment import processes\n"
+            "processes._end_with_launcher(); print('started', flush=True); time.sleep(600)")
+    launch = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    with subprocess.Popen([sys.executable, "-c", launch, code], stdout=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline() == "started\n"
+        launcher.kill()
+        killed = time.monotonic()
+        assert launcher.stdout.read() == ""  # comes when the process, which could still write, has ended
+    assert time.monotonic() - killed < 300
 
 
 def test_a_damaged_part_is_computed_again(tmp_path):

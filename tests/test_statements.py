@@ -59,7 +59,8 @@ def test_a_bound_one_tenth_too_small_is_caught(label):
 
 @pytest.mark.parametrize(("label", "word", "kind"), [
     ("C3", "scaled", 0), ("D1", "scaled", 0), ("D1", "centred", 0), ("C2", "scaled", 0), ("C6", "growth", 1),
-    ("C7", "gap", 1), ("C7", "speed, from rest", 0), ("D8", "growth", 0), ("C9", "order ½", 4), ("C14", "b2", 0)])
+    ("C7", "gap", 1), ("C7", "speed, from rest", 0), ("D6", "gap", 2),
+    ("D8", "growth", 0), ("C9", "order ½", 4), ("C14", "b2", 0)])
 def test_one_form_alone_made_too_small_is_caught(label, word, kind):
     """Each form is attacked, though others are attained everywhere."""
     wrong = with_claim(label, lambda form: 0.8 if word in form else 1.0)

@@ -70,14 +70,15 @@ def run(settings: Settings, directory: Path, advance: Callable[[str], None] = la
     """
     among = Shards() if among is None else among
     store = Parts(directory / "parts", settings)
-    store.directory.mkdir(parents=True, exist_ok=True)
-    for stage in parts_of(settings):
-        mine = among.mine(stage)
-        for name in _completed(mine, settings, store, workers):
-            advance(name)
-        for name, value in among.exchange({name: store.read(name) for name in mine} if among.size > 1 else {}).items():
-            store.keep(name, lambda value=value: value)  # found already where the processes share a disk
-    return _outcome(settings, store)
+    with store.in_use():
+        for stage in parts_of(settings):
+            mine = among.mine(stage)
+            for name in _completed(mine, settings, store, workers):
+                advance(name)
+            found = {name: store.read(name) for name in mine} if among.size > 1 else {}
+            for name, value in among.exchange(found).items():
+                store.keep(name, lambda value=value: value)  # found already where the processes share a disk
+        return _outcome(settings, store)
 
 
 def _outcome(settings: Settings, store: Parts) -> Outcome:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+
+try:
+    import fcntl
+except ImportError:  # a system without such locks
+    fcntl = None
 
 from ..nn import VARIANTS
 from ..statements import STATEMENTS, Block, blocks_of
@@ -19,6 +27,7 @@ from .orders import KINDS
 
 __all__ = ["Parts", "Settings", "blocks_in", "parts_of", "trials_of"]
 
+LOCK = "lock"
 GROUP = 4  # blocks of random instances in one part
 
 T = TypeVar("T")
@@ -78,13 +87,44 @@ class Parts:
         key = json.dumps(asdict(settings), sort_keys=True).encode() + code + torch.__version__.encode()
         self.directory = directory / hashlib.sha256(key).hexdigest()[:16]
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While this lasts no process removes the parts; a process that was killed no longer uses them."""
+        handle = self._locked(alone=False)
+        while handle is None:  # they are being removed
+            time.sleep(0.01)
+            handle = self._locked(alone=False)
+        try:
+            yield
+        finally:
+            os.close(handle)
+
     def remove(self) -> None:
-        """Delete the parts of this run, and nothing else."""
-        for path in self.directory.glob("*.pt"):
-            path.unlink()
-        for folder in (self.directory, self.directory.parent):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        """Delete the parts of this run, and nothing else; if a process uses them, they are left to it."""
+        if (handle := self._locked(alone=True)) is None:
+            return
+        try:
+            for path in (*self.directory.glob("*.pt"), self.directory / LOCK):
+                path.unlink(missing_ok=True)
+            for folder in (self.directory, self.directory.parent):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+        finally:
+            os.close(handle)
+
+    def _locked(self, alone: bool) -> int | None:
+        """The lock of these parts, closed to unlock it; None while others have it, or when it has been removed."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.directory / LOCK, os.O_CREAT | os.O_RDWR)
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), os.stat(self.directory / LOCK)):
+                return handle
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(handle)
+        return None
 
     def keep(self, name: str, compute: Callable[[], T]) -> T:
         """The part as kept, or computed and kept; plain containers of numbers, strings and tensors."""

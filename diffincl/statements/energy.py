@@ -52,18 +52,34 @@ def energy(case: Case) -> Look:
             lost = (norm(x.diff(dim=0)) ** 2 / h).cumsum(0)
             unsure = 2 * (error[1:] * norm(x.diff(dim=0)) / h).cumsum(0)
             sides |= {"balance": Sides(lost, phi[0] - phi[1:], noise + unsure),
-                      "gap": _gap(4, case, phi, potential(weights, y0.unsqueeze(0)), norm(x0 - y0) ** 2, noise)}
+                      "gap": _gap(4 * (case.t[1:] - case.t[0]), phi, potential(weights, y0.unsqueeze(0)),
+                                  norm(x0 - y0) ** 2, noise)}
         sides["time average"] = _average(case, x[0], position, error, y0)
         return sides
 
     return look
 
 
-def _gap(times: int, case: Case, phi: Tensor, phi_u: Tensor, square: Tensor, noise: Tensor) -> Sides:
-    """2t(φ(x(t)) − φ(u))₊ <= ‖x0 − u‖² for the layers. For the flow 4t: with Δ = φ(x(t)) − φ(u) and r = ‖x(t) − u‖
-    (tΔ)' <= −x'·(x − u) − t‖x'‖² gives tΔ <= ½‖x0 − u‖² − ½r² − ½t²‖x'(t)‖², as ‖x'‖ does not grow, and Δ <= ‖x'‖r."""
-    t = times * (case.t[1:] - case.t[0]).reshape(-1, *[1] * (phi.ndim - 1))
+def _gap(t: Tensor, phi: Tensor, phi_u: Tensor, square: Tensor, noise: Tensor) -> Sides:
+    """t(φ(x) − φ(u))₊ <= ‖x0 − u‖², for ``t`` one number a time.
+
+    The flow has 4t: with Δ = φ(x(t)) − φ(u) and r = ‖x(t) − u‖, (tΔ)' <= −x'·(x − u) − t‖x'‖² gives tΔ <= ½‖x0 − u‖² −
+    ½r² − ½t²‖x'(t)‖², as ‖x'‖ does not grow, and Δ <= ‖x'‖r. The layers have ``after_layers``.
+    """
+    t = t.reshape(-1, *[1] * (phi.ndim - 1))
     return Sides((t * (phi[1:] - phi_u)).clamp_min(0), square.expand_as(noise), t * noise)
+
+
+def after_layers(h: float, count: int) -> Tensor:
+    """h(2N − 1 + √(2N² − 2N + 1)) for N = 1, …, ``count``, from 2h to 3.41hN.
+
+    With δ_k = h(φ(x_k) − φ(u)), g_k = x_k − x_{k+1}, r_k = ‖x_k − u‖ and h‖A‖² <= 1: 2δ_{k+1} <= r_k² − r_{k+1}² and
+    δ_k − δ_{k+1} >= ½‖g_k‖², so, since ‖g_k‖ does not grow, 2Nδ_N <= r_0² − r_N² − ½N(N − 1)γ² with γ =
+    ‖g_{N−1}‖. By convexity δ_N <= γr_N + ½γ². If δ_N >= ½γ², then r_N² >= (δ_N/γ − ½γ)², and the least value of
+    δ_N²/γ² + (2N² − 2N + 1)γ²/4 over γ is δ_N√(2N² − 2N + 1). If not, N(N + 1)δ_N <= r_0², which is less still.
+    """
+    N = torch.arange(1, count + 1, dtype=torch.float64)
+    return h * (2 * N - 1 + (2 * N**2 - 2 * N + 1).sqrt())
 
 
 def _noise_of_potential(weights: Weights, x: Tensor, error: Tensor) -> Tensor:
@@ -121,7 +137,8 @@ def energy_of_layers(case: Case) -> Look:
         sides = {"speed": Sides(torch.cat([0 * first, step[1:]]), torch.cat([first, step[:-1]]), 4 * error[1:]),
                  "energy": Sides(lost.clamp_min(0), phi[0] - phi[1:], noise)}
         if rate:
-            sides["gap"] = _gap(2, case, phi, potential(weights, y0.unsqueeze(0)), norm(x0 - y0) ** 2, noise)
+            sides["gap"] = _gap(after_layers(h, len(case.t) - 1), phi, potential(weights, y0.unsqueeze(0)),
+                                norm(x0 - y0) ** 2, noise)
         return sides
 
     return look
@@ -171,7 +188,8 @@ STATEMENTS = (
         controls.changing_weights, keep_symmetric),
     Statement(
         "D6", "energy of the ResNet-S layers", "A₂ = A₁ᵀ, constant weights, h‖A‖² ≤ 2; for the rate 1/N h‖A‖² ≤ 1",
-        "φ(x_k) and ‖x_{k+1} − x_k‖ do not grow; φ(x_N) − φ(u) ≤ ‖x₀ − u‖²/(2hN) for every u ∈ C", "theory D6",
+        "φ(x_k) and ‖x_{k+1} − x_k‖ do not grow; φ(x_N) − φ(u) ≤ ‖x₀ − u‖²/(h(2N − 1 + √(2N² − 2N + 1))), about "
+        "‖x₀ − u‖²/(3.4hN), for every u ∈ C", "theory D6, with a smaller constant in the gap",
         all_of(no_set, not_symmetric, changes_in_time, above()), energy_of_layers, Together(_layers(2.0), _layers(1.0)),
         controls.near_two, keeps.under()),
 )
