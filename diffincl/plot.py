@@ -10,7 +10,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["bound", "trajectory"]
+__all__ = ["bound", "ratios", "trajectory"]
 
 # Okabe and Ito's palette, told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -28,13 +28,38 @@ def bound(ax: Axes, t: Tensor, bounds: dict[str, Tensor], observed: Tensor, obse
     >>> ax.get_yscale()
     'log'
     """
-    styles = ("-", "--", "-.", ":")
-    for k, (name, curve) in enumerate(bounds.items()):
-        ax.plot(t, curve.detach(), styles[k % 4], color=COLOURS[1 + k % 6], lw=1.8, label=name)
+    _curves(ax, t, bounds)
     shares = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
     low, middle, high = torch.quantile(observed.detach().double(), shares, dim=1)
     ax.fill_between(t, low, high, color=COLOURS[0], alpha=0.2, lw=0, label=f"{observed_label}: range")
     ax.plot(t, middle, color=COLOURS[0], lw=1.8, label=f"{observed_label}: median")
+    return _logarithmic(ax, t)
+
+
+def ratios(ax: Axes, t: Tensor, curves: dict[str, Tensor]) -> Axes:
+    """observed/bound (T,) by name, logarithmic, with a line at 1, which no curve may cross.
+
+    Examples
+    --------
+    >>> import matplotlib; matplotlib.use("Agg")
+    >>> import matplotlib.pyplot as plt, torch
+    >>> t = torch.linspace(0, 1, 5)
+    >>> [line.get_label() for line in ratios(plt.figure().subplots(), t, {"global": (-t).exp()}).lines][:1]
+    ['global']
+    """
+    _curves(ax, t, curves)
+    ax.axhline(1.0, color="0.3", lw=1.0, zorder=1)
+    return _logarithmic(ax, t)
+
+
+def _curves(ax: Axes, t: Tensor, curves: dict[str, Tensor]) -> None:
+    """Lines told apart by colour and by dashes; later ones are thinner, so that of equal ones all are seen."""
+    styles = ("-", "--", "-.", ":")
+    for k, (name, curve) in enumerate(curves.items()):
+        ax.plot(t, curve.detach(), styles[k % 4], color=COLOURS[1 + k % 6], lw=max(1.6, 3.0 - 0.5 * k), label=name)
+
+
+def _logarithmic(ax: Axes, t: Tensor) -> Axes:
     ax.set_yscale("log")
     ax.set_xlim(float(t[0]), float(t[-1]))
     ax.grid(True, which="major", alpha=0.25)

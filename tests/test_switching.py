@@ -331,6 +331,24 @@ def test_gradients_in_weights_and_bounds(scheme):
 
 
 @pytest.mark.parametrize("scheme", [DP5, EXACT], ids=lambda s: s.name)
+def test_a_coordinate_that_rests_from_the_start_has_no_derivative(scheme):
+    """Moved off its bound it is back at once: differences into the box are 0, whatever F makes of the coordinate."""
+    A = torch.tensor([[0.0, 2.0], [0.0, 1.0]], dtype=F64)  # x1' = −2 x2 + 4, x2' = −x2 + 2, upwards at (·, 1)
+    field = di.ResNetField(A, 5 * torch.ones(2, dtype=F64), torch.eye(2, dtype=F64),
+                           torch.tensor([9.0, 7.0], dtype=F64))
+    flow, x0 = di.Inclusion(field, di.Box(0.0, torch.tensor([9.0, 1.0], dtype=F64))), torch.ones(2, dtype=F64)
+
+    def final(x):
+        steps = None if scheme is EXACT else di.Adaptive(1e-9, 1e-11)
+        return di.solve(flow, x, [0.0, 0.5], scheme=scheme, steps=steps).x[-1]
+
+    J = torch.autograd.functional.jacobian(final, x0)
+    inwards = (final(x0) - final(x0 - torch.tensor([0.0, 1e-6], dtype=F64))) / 1e-6
+    assert float(inwards.abs().max()) < 1e-5
+    assert J.tolist() == [[1.0, 0.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("scheme", [DP5, EXACT], ids=lambda s: s.name)
 def test_checkpointed_gradients_are_the_same(scheme):
     """In start, bounds and weights, through hits, kinks and a knot, with save times inside the steps."""
     g = torch.Generator().manual_seed(7)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -20,7 +22,6 @@ from ..statements import (
     CheckResult,
     Finding,
     Witness,
-    blocks_of,
     check_block,
     control_of,
     examine,
@@ -28,17 +29,17 @@ from ..statements import (
     verdict,
 )
 from ..training import accuracy, fit
-from .orders import KINDS, Order, orders_of
-from .parts import GROUP, Parts, Settings, parts_of
+from .along import Along, along_of
+from .orders import Order, orders_of
+from .parts import Parts, Settings, blocks_in, parts_of
 from .processes import Shards
 from .slack import Ladder, ladder_of
 
-__all__ = ["CONVERGED", "DEPTH", "NAMES", "Outcome", "run", "trained_cases"]
+__all__ = ["DEPTH", "NAMES", "Outcome", "run", "trained_cases"]
 
 NAMES = {"resnet": "ResNet", "d": "ResNet-D", "s": "ResNet-S"}
 NOISE = 0.1  # standard deviation of the Gaussian noise; share of the added image for structured noise
 HORIZON, DEPTH, WIDTH = 2.0, 10, 32
-CONVERGED = 512  # steps of prox-Heun in the figure of trajectories
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Outcome:
     settings: Settings
     results: dict[str, CheckResult]
     ladder: list[Ladder]
+    along: list[Along]
     orders: list[Order]
     accuracies: dict[str, dict[str, float]]
     networks: dict[str, DenseResNet]
@@ -68,14 +70,15 @@ def run(settings: Settings, directory: Path, advance: Callable[[str], None] = la
     """
     among = Shards() if among is None else among
     store = Parts(directory / "parts", settings)
-    store.directory.mkdir(parents=True, exist_ok=True)
-    for stage in parts_of(settings):
-        mine = among.mine(stage)
-        for name in _completed(mine, settings, directory, workers):
-            advance(name)
-        for name, value in among.exchange({name: store.read(name) for name in mine} if among.size > 1 else {}).items():
-            store.keep(name, lambda value=value: value)  # found already where the processes share a disk
-    return _outcome(settings, store)
+    with store.in_use():
+        for stage in parts_of(settings):
+            mine = among.mine(stage)
+            for name in _completed(mine, settings, store, workers):
+                advance(name)
+            found = {name: store.read(name) for name in mine} if among.size > 1 else {}
+            for name, value in among.exchange(found).items():
+                store.keep(name, lambda value=value: value)  # found already where the processes share a disk
+        return _outcome(settings, store)
 
 
 def _outcome(settings: Settings, store: Parts) -> Outcome:
@@ -90,33 +93,49 @@ def _outcome(settings: Settings, store: Parts) -> Outcome:
         findings = [_finding(f) for name in mine for f in store.read(name)]
         results[label] = verdict(label, findings, _finding(store.read(f"control {label}")[0]))
     ladder = [Ladder(**row) for variant in VARIANTS for row in store.read(f"ladder {variant}")]
-    orders = [orders_of(label, settings.seed) for label in KINDS if label in settings.labels]
+    along = [Along(**row) for variant in VARIANTS for row in store.read(f"along {variant}")]
+    orders = [Order(**store.read(name)) for name in names if name.startswith("orders")]
     accuracies = {NAMES[v]: _accuracies(net, data, settings.seed) for v, net in networks.items()}
-    return Outcome(settings, results, ladder, orders, accuracies, networks, data)
+    return Outcome(settings, results, ladder, along, orders, accuracies, networks, data)
 
 
-def _completed(names: list[str], settings: Settings, directory: Path, workers: int) -> Iterator[str]:
+def _completed(names: list[str], settings: Settings, store: Parts, workers: int) -> Iterator[str]:
     """Complete the parts and yield the name of each when it is done."""
     if workers == 1:
         for name in names:
-            yield _complete(name, settings, directory)
+            yield _complete(name, settings, store)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(_complete, name, settings, directory) for name in names]):
-            yield done.result()
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+        parts = [pool.submit(_complete, name, settings, store) for name in names]
+        try:
+            for done in as_completed(parts):
+                yield done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # after a failure, do not go through the others first
 
 
-def _complete(name: str, settings: Settings, directory: Path) -> str:
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for ever."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _complete(name: str, settings: Settings, store: Parts) -> str:
     """Compute a part and keep it, unless it is there already; returns its name."""
     torch.set_num_threads(1)  # small tensors: more threads only wait for each other, very long where cores are shared
-    store = Parts(directory / "parts", settings)
     kind, what, *number = name.split()
     if kind == "train":
         _network(what, digits(settings.seed), settings, store)
-    elif kind == "ladder":
-        store.keep(name, lambda: _ladder(what, settings, store))
-    elif kind == "images":
-        store.keep(name, lambda: _on_images(what, settings, store))
+    elif kind in OF_NETWORKS:
+        store.keep(name, lambda: OF_NETWORKS[kind](what, settings, store))
+    elif kind == "orders":
+        store.keep(name, lambda: asdict(orders_of(what, settings.seed)))
     elif kind == "control":
         block = control_of(what, settings.trials, settings.seed)
         store.keep(name, lambda: [asdict(check_block(block, settings.ascent))])
@@ -127,26 +146,38 @@ def _complete(name: str, settings: Settings, directory: Path) -> str:
 
 def _drawn(label: str, number: int, settings: Settings) -> list[dict[str, Any]]:
     """The findings of a group of blocks, as plain containers."""
-    blocks = blocks_of(label, settings.trials, settings.seed)[number * GROUP:(number + 1) * GROUP]
-    return [asdict(f) for f in merged(check_block(block, settings.ascent) for block in blocks)]
+    return [asdict(f) for f in merged(check_block(block, settings.ascent)
+                                      for block in blocks_in(label, number, settings))]
 
 
 def _on_images(label: str, settings: Settings, store: Parts) -> list[dict[str, Any]]:
     """A statement on the trained networks inside its hypothesis."""
-    statement, data, findings = STATEMENTS[label], digits(settings.seed), []
+    statement, findings = STATEMENTS[label], []
     for variant in VARIANTS:
-        net = _network(variant, data, settings, store)
-        cases = [case for case in trained_cases(variant, net, data, settings) if not statement.outside(case)]
+        cases = [case for case in _trained(variant, settings, store)[1] if not statement.outside(case)]
         look = statement.claim(cases[0]) if cases else None
         findings += [examine(statement, case, ascent=settings.ascent, look=look) for case in cases]
     return [asdict(f) for f in findings]
 
 
 def _ladder(variant: str, settings: Settings, store: Parts) -> list[dict[str, Any]]:
+    net, cases = _trained(variant, settings, store)
+    return [asdict(row) for row in ladder_of(NAMES[variant], net, cases, settings.ascent)]
+
+
+def _along(variant: str, settings: Settings, store: Parts) -> list[dict[str, Any]]:
+    net, cases = _trained(variant, settings, store)
+    return [asdict(row) for row in along_of(NAMES[variant], net, cases)]
+
+
+OF_NETWORKS = {"ladder": _ladder, "along": _along, "images": _on_images}
+
+
+def _trained(variant: str, settings: Settings, store: Parts) -> tuple[DenseResNet, list[Case]]:
+    """A trained network and its pairs of images."""
     data = digits(settings.seed)
     net = _network(variant, data, settings, store)
-    return [asdict(row) for row in ladder_of(NAMES[variant], net, trained_cases(variant, net, data, settings),
-                                             settings.ascent)]
+    return net, trained_cases(variant, net, data, settings)
 
 
 def _finding(plain: dict[str, Any]) -> Finding:

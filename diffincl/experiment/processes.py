@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Thread
 from typing import Any
 
 import torch
@@ -53,8 +55,21 @@ def shards() -> Iterator[Shards]:
     on_gpus = torch.cuda.is_available() and dist.is_nccl_available() and torch.cuda.device_count() >= beside
     if on_gpus:
         torch.cuda.set_device(local)
+    _end_with_launcher()
     dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
     try:
         yield Shards(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def _end_with_launcher() -> None:
+    """A process whose torchrun was killed would compute on beside those of the next."""
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()

@@ -15,12 +15,16 @@ from ..rates import RATES
 from ..statements import Case, Look, Run, Sides, attack_points, converged, network, pair
 from ..statements.hypotheses import steps_of
 
-__all__ = ["Ladder", "ladder_of"]
+__all__ = ["RUNGS", "STEP", "Ladder", "ladder_of"]
+
+STEP = "step"  # the factor of one layer, R8: no rate of the flow
+RUNGS = (*RATES, STEP)
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """One network and one rung: bound and worst observed expansion over [0, T], for the flow and for the layers.
+    """One network and one rung: bound and worst observed expansion over [0, T], for the flow (which has no rung
+    "step") and for the layers.
 
     For the flow log(bound) = log(observed) + ``norm`` + ``rate_slack`` + ``path``: what the enclosure of the norms
     costs, ∫(ν − ν in plain float64) for R1 (other rungs: their certified value less R1's share is not told apart, 0);
@@ -30,13 +34,13 @@ class Ladder:
 
     network: str
     rate: str
-    flow_bound: float
+    flow_bound: float | None
     flow_observed: float
     layer_bound: float
     layer_observed: float
-    norm: float
-    rate_slack: float
-    path: float
+    norm: float | None = None
+    rate_slack: float | None = None
+    path: float | None = None
 
 
 def ladder_of(name: str, net: DenseResNet, cases: list[Case], ascent: int) -> list[Ladder]:
@@ -47,9 +51,12 @@ def ladder_of(name: str, net: DenseResNet, cases: list[Case], ascent: int) -> li
     least = sum(h * one_sided_from_below(w.A1, w.A2) for h, w in weights)
     plain = sum(h * float(matrix_norm(w.A1, 2) * matrix_norm(w.A2, 2)) for h, w in weights)
     rows = []
-    for rate in RATES:
-        bound = float(bounds.sensitivity(flow, t, rate=rate).curve[-1])
+    for rate in RUNGS:
         layers = float(bounds.discrete_sensitivity(flow, t, rate=rate).curve[-1])
+        if rate == STEP:
+            rows.append(Ladder(name, rate, None, seen, layers, of_layers))
+            continue
+        bound = float(bounds.sensitivity(flow, t, rate=rate).curve[-1])
         norm = math.log(bound) - plain if rate == "global" else 0.0
         rows.append(Ladder(name, rate, bound, seen, layers, of_layers, norm, math.log(bound) - norm - least,
                            least - math.log(seen)))

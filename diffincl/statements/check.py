@@ -21,7 +21,7 @@ __all__ = ["Block", "CheckResult", "Finding", "blocks_of", "check", "check_block
            "examine_control", "merged", "verdict"]
 
 LARGEST = 128  # networks in a block: bounds the memory
-ATTACKED = 8  # networks of a block that are attacked: those with the worst ratios as drawn
+ATTACKED = 16  # networks of a block that are attacked: those with the worst ratios of every form as drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,15 +89,15 @@ class Block:
         return Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
 
 
-def blocks_of(label: str, trials: int, seed: int) -> list[Block]:
-    """The blocks of a check: every kind of instance has one, none has more than ``LARGEST`` networks.
+def blocks_of(label: str, trials: int, seed: int, which: slice = slice(None)) -> list[Block]:
+    """The blocks of a check, or some of them: every kind of instance has one, none has more than ``LARGEST`` networks.
 
     The set of instances depends on ``trials`` and ``seed``, not on how the blocks are shared out.
     """
     draw = STATEMENTS[label].draw
     count = max(draw.kinds, -(-trials // (draw.pairs * LARGEST)))
     networks = max(1, -(-trials // (draw.pairs * count)))
-    return [Block(label, seed, k, networks) for k in range(count)]
+    return [Block(label, seed, k, networks) for k in range(count)[which]]
 
 
 def control_of(label: str, trials: int, seed: int) -> Block:
@@ -195,12 +195,12 @@ def examine(statement: Statement, case: Case, *, ascent: int = 40, inside: bool 
     found, ratios = _look(statement, case, first)
     if not ascent:
         return found
-    worst = _worst(case, ratios)
+    worst, aims = _worst(case, ratios)
     alone = case.x0.ndim == 2  # one network: the same claim holds for the worst of its pairs
     if alone:
-        attacked = attack_points(worst, first, ascent)
+        attacked = attack_points(worst, first, ascent, aims)
     else:
-        attacked = attack(statement if inside else _points_only(statement), worst, ascent)
+        attacked = attack(statement if inside else _points_only(statement), worst, ascent, aims)
     if inside:
         _require_inside(statement, attacked)
     again, _ = _look(statement, attacked, first if alone else statement.claim(attacked), ", attacked")
@@ -217,25 +217,28 @@ def _require_inside(statement: Statement, case: Case) -> None:
         raise ValueError(f"{case.origin} is outside the hypothesis of {statement.label}: {reason}.")
 
 
-def _worst(case: Case, ratios: Tensor) -> Case:
-    """The networks (without an ensemble: the pairs) with the worst ratios."""
-    if ratios.ndim == 1:
-        return case.select(ratios.topk(min(len(ratios), PAIRS * ATTACKED)).indices)
-    return case.select(ratios.amax(-1).topk(min(len(ratios), ATTACKED)).indices)
+def _worst(case: Case, ratios: dict[str, Tensor]) -> tuple[Case, tuple[str, ...]]:
+    """The networks (without an ensemble: the pairs) with the worst ratios of every form, and these forms: one that is
+    attained everywhere would draw the whole attack, and hide another that is wrong."""
+    alone = case.x0.ndim == 2
+    order = {form: (r if alone else r.amax(-1)).argsort(descending=True) for form, r in ratios.items()}
+    turns = max(1, (PAIRS * ATTACKED if alone else ATTACKED) // len(order))
+    chosen = [(form, int(i)) for form, rows in order.items() for i in rows[:turns]]
+    return case.select(torch.tensor([i for _, i in chosen])), tuple(form for form, _ in chosen)
 
 
-def _look(statement: Statement, case: Case, look: Look, how: str = "") -> tuple[Finding, Tensor]:
-    """Observed against bound, with the numerical error taken off before a violation is called; and the worst ratio of
-    every instance."""
+def _look(statement: Statement, case: Case, look: Look, how: str = "") -> tuple[Finding, dict[str, Tensor]]:
+    """Observed against bound, with the numerical error taken off before a violation is called; and of every form the
+    worst ratio of every instance."""
     sides = look(case.x0, case.y0, converged)
     sides = {form: Sides(*(x.detach() for x in side)) for form, side in sides.items()}
     ratios = {form: ratio_of(statement, case, form, side) for form, side in sides.items()}
-    worst = torch.stack([ratio.amax(0) for ratio in ratios.values()]).amax(0)
+    worst = {form: ratio.amax(0).expand(case.x0.shape[:-1]) for form, ratio in ratios.items()}
     violated = torch.stack([(s.observed > s.bound + s.error).any(0) for s in sides.values()]).any(0)
     form = max(ratios, key=lambda form: float(ratios[form].max()))
     k, *i = _check.first(ratios[form] == ratios[form].max())
     witness = witness_of(statement, case, how, form, sides[form], k, tuple(i))
-    return Finding(case.origin, case.instances, float(worst.max()), int(violated.sum()), witness), worst
+    return Finding(case.origin, case.instances, witness.ratio, int(violated.sum()), witness), worst
 
 
 def ratio_of(statement: Statement, case: Case, form: str, side: Sides) -> Tensor:

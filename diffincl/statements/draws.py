@@ -97,6 +97,18 @@ def symmetric(generator: Generator, networks: int, horizon: float, square: tuple
     return ResNetSField(**layers_of(horizon, A=A, b1=weights.b1, b2=weights.b2))
 
 
+def pulled_then_pushed(generator: Generator, networks: int, horizon: float) -> ResNetSField:
+    """ResNet-S that is pulled by b1 with A near −I, then pushed by b2 alone: the two growths add up in this order, as
+    they do not in the other."""
+    half = torch.arange(LAYERS).reshape(-1, 1, 1) < LAYERS // 2
+    size, pull, push = (uniform(generator, *span, networks, 1) for span in ((0.5, 1.5), (1.0, 4.0), (1.0, 4.0)))
+    A = -size.unsqueeze(-1) * torch.eye(WIDTH, dtype=torch.float64)
+    A = A + 0.02 * normal(generator, LAYERS, networks, WIDTH, WIDTH)
+    b1 = torch.where(half, pull, -4.0) + 0.02 * normal(generator, LAYERS, networks, WIDTH)
+    b2 = torch.where(half, 0.0, push) + 0.02 * normal(generator, LAYERS, networks, WIDTH)
+    return ResNetSField(**layers_of(horizon, A=A, b1=b1, b2=b2))
+
+
 def symmetric_under_limit(generator: Generator, networks: int, horizon: float) -> ResNetSField:
     """ResNet-S with ‖A‖² <= 2, half of the layers at the limit."""
     weights = matrices(generator, networks)

@@ -14,10 +14,11 @@ from ..inclusion import Inclusion
 from . import controls, draws, keeps
 from .case import Case, Look, Run, Sides, Statement
 from .draws import DENSE, NETWORK
-from .fields import PlusLinearField
+from .fields import PlusLinearField, identity
 from .hypotheses import above, all_of, changes_in_time, no_set, not_symmetric, set_moves, steps_of
+from .integrals import accumulate
 from .paths import network
-from .quantities import increments, norm
+from .quantities import lengths, norm
 from .rest import Together, at_rest, keep_rest, on_orthant
 
 __all__ = ["STATEMENTS"]
@@ -43,7 +44,7 @@ def energy(case: Case) -> Look:
     weights = steps_of(case)[0][1]
 
     def look(x0: Tensor, y0: Tensor, run: Run) -> dict[str, Sides]:
-        x, error = run(case.flow, x0, case.t)
+        (x, error), (position,) = accumulate(run, case.flow, x0, case.t, (identity(x0.shape[-1]),))
         h = case.t.diff().reshape(-1, *[1] * (x.ndim - 2))
         sides = _speeds(x, error, h, case, y0)
         if isinstance(case.flow.field, ResNetSField):
@@ -51,17 +52,34 @@ def energy(case: Case) -> Look:
             lost = (norm(x.diff(dim=0)) ** 2 / h).cumsum(0)
             unsure = 2 * (error[1:] * norm(x.diff(dim=0)) / h).cumsum(0)
             sides |= {"balance": Sides(lost, phi[0] - phi[1:], noise + unsure),
-                      "gap": _gap(case, phi, potential(weights, y0.unsqueeze(0)), norm(x0 - y0) ** 2, noise)}
-        sides["time average"] = _average(case, x, error, y0)
+                      "gap": _gap(4 * (case.t[1:] - case.t[0]), phi, potential(weights, y0.unsqueeze(0)),
+                                  norm(x0 - y0) ** 2, noise)}
+        sides["time average"] = _average(case, x[0], position, error, y0)
         return sides
 
     return look
 
 
-def _gap(case: Case, phi: Tensor, phi_u: Tensor, square: Tensor, noise: Tensor) -> Sides:
-    """2t(φ(x(t)) − φ(u))₊ <= ‖x0 − u‖²."""
-    t = 2 * (case.t[1:] - case.t[0]).reshape(-1, *[1] * (phi.ndim - 1))
+def _gap(t: Tensor, phi: Tensor, phi_u: Tensor, square: Tensor, noise: Tensor) -> Sides:
+    """t(φ(x) − φ(u))₊ <= ‖x0 − u‖², for ``t`` one number a time.
+
+    The flow has 4t: with Δ = φ(x(t)) − φ(u) and r = ‖x(t) − u‖, (tΔ)' <= −x'·(x − u) − t‖x'‖² gives tΔ <= ½‖x0 − u‖² −
+    ½r² − ½t²‖x'(t)‖², as ‖x'‖ does not grow, and Δ <= ‖x'‖r. The layers have ``after_layers``.
+    """
+    t = t.reshape(-1, *[1] * (phi.ndim - 1))
     return Sides((t * (phi[1:] - phi_u)).clamp_min(0), square.expand_as(noise), t * noise)
+
+
+def after_layers(h: float, count: int) -> Tensor:
+    """h(2N − 1 + √(2N² − 2N + 1)) for N = 1, …, ``count``, from 2h to 3.41hN.
+
+    With δ_k = h(φ(x_k) − φ(u)), g_k = x_k − x_{k+1}, r_k = ‖x_k − u‖ and h‖A‖² <= 1: 2δ_{k+1} <= r_k² − r_{k+1}² and
+    δ_k − δ_{k+1} >= ½‖g_k‖², so, since ‖g_k‖ does not grow, 2Nδ_N <= r_0² − r_N² − ½N(N − 1)γ² with γ =
+    ‖g_{N−1}‖. By convexity δ_N <= γr_N + ½γ². If δ_N >= ½γ², then r_N² >= (δ_N/γ − ½γ)², and the least value of
+    δ_N²/γ² + (2N² − 2N + 1)γ²/4 over γ is δ_N√(2N² − 2N + 1). If not, N(N + 1)δ_N <= r_0², which is less still.
+    """
+    N = torch.arange(1, count + 1, dtype=torch.float64)
+    return h * (2 * N - 1 + (2 * N**2 - 2 * N + 1).sqrt())
 
 
 def _noise_of_potential(weights: Weights, x: Tensor, error: Tensor) -> Tensor:
@@ -83,13 +101,12 @@ def _speeds(x: Tensor, error: Tensor, h: Tensor, case: Case, y0: Tensor) -> dict
     return sides
 
 
-def _average(case: Case, x: Tensor, error: Tensor, u: Tensor) -> Sides:
-    """2(F(u)·∫(x − u))₊ <= ‖x0 − u‖²."""
+def _average(case: Case, x0: Tensor, position: Tensor, error: Tensor, u: Tensor) -> Sides:
+    """2(F(u)·∫(x − u))₊ <= ‖x0 − u‖², from ∫x over every interval."""
     F = case.flow.field.on(float(case.t[0]), float(case.t[1]))(case.t[0], u)
-    whole, unsure = (v.cumsum(0) for v in increments((x[:-1] - u, x[1:] - u), case.t))
-    t = (case.t[1:] - case.t[0]).reshape(-1, *[1] * (x.ndim - 2))
-    noise = 2 * norm(F) * (norm(unsure) + t * error[1:])
-    return Sides((2 * (F * whole).sum(-1)).clamp_min(0), (norm(x[0] - u) ** 2).expand_as(noise), noise)
+    whole = (position - u * lengths(case.t, position)).cumsum(0)
+    noise = 2 * norm(F) * error[1:]
+    return Sides((2 * (F * whole).sum(-1)).clamp_min(0), (norm(x0 - u) ** 2).expand_as(noise), noise)
 
 
 def not_monotone(case: Case) -> str:
@@ -120,7 +137,8 @@ def energy_of_layers(case: Case) -> Look:
         sides = {"speed": Sides(torch.cat([0 * first, step[1:]]), torch.cat([first, step[:-1]]), 4 * error[1:]),
                  "energy": Sides(lost.clamp_min(0), phi[0] - phi[1:], noise)}
         if rate:
-            sides["gap"] = _gap(case, phi, potential(weights, y0.unsqueeze(0)), norm(x0 - y0) ** 2, noise)
+            sides["gap"] = _gap(after_layers(h, len(case.t) - 1), phi, potential(weights, y0.unsqueeze(0)),
+                                norm(x0 - y0) ** 2, noise)
         return sides
 
     return look
@@ -162,15 +180,16 @@ def _layers(limit: float) -> draws.RandomNetworks:
 STATEMENTS = (
     Statement(
         "C7", "energy of the ResNet-S flow", "A₂ = A₁ᵀ (or F monotone, for the time average), weights and C constant",
-        "∫‖x'‖² ≤ φ(x₀) − φ(x(t)); ‖x'‖ does not grow; φ(x(t)) − φ(u) ≤ ‖x₀ − u‖²/(2t) for every u ∈ C; ‖x'(t)‖ ≤ "
-        "‖x₀ − x*‖/t; F(u)·(x̄ − u) ≤ ‖x₀ − u‖²/(2t)", "theory C7",
+        "∫‖x'‖² ≤ φ(x₀) − φ(x(t)); ‖x'‖ does not grow; φ(x(t)) − φ(u) ≤ ‖x₀ − u‖²/(4t) for every u ∈ C; ‖x'(t)‖ ≤ "
+        "‖x₀ − x*‖/t; F(u)·(x̄ − u) ≤ ‖x₀ − u‖²/(2t)", "theory C7, with half its constant in the gap",
         all_of(no_set, set_moves, not_monotone, changes_in_time), energy,
         Together(on_orthant(constant_symmetric, finish=at_rest),
                  draws.RandomNetworks((constant_symmetric, rotating), draws.convex_sets, a_layer=DENSE)),
         controls.changing_weights, keep_symmetric),
     Statement(
         "D6", "energy of the ResNet-S layers", "A₂ = A₁ᵀ, constant weights, h‖A‖² ≤ 2; for the rate 1/N h‖A‖² ≤ 1",
-        "φ(x_k) and ‖x_{k+1} − x_k‖ do not grow; φ(x_N) − φ(u) ≤ ‖x₀ − u‖²/(2hN) for every u ∈ C", "theory D6",
+        "φ(x_k) and ‖x_{k+1} − x_k‖ do not grow; φ(x_N) − φ(u) ≤ ‖x₀ − u‖²/(h(2N − 1 + √(2N² − 2N + 1))), about "
+        "‖x₀ − u‖²/(3.4hN), for every u ∈ C", "theory D6, with a smaller constant in the gap",
         all_of(no_set, not_symmetric, changes_in_time, above()), energy_of_layers, Together(_layers(2.0), _layers(1.0)),
         controls.near_two, keeps.under()),
 )

@@ -1,4 +1,4 @@
-"""Fields that some statements speak of, written as ResNet fields so that they are followed exactly."""
+"""Fields that some statements speak of or look along, written as ResNet fields so that they are followed exactly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..curves import Constant, Curve
 from ..fields import ResNetField, Weights
 
-__all__ = ["LeakySField", "PenalisedField", "PlusLinearField"]
+__all__ = ["AccumulatedField", "LeakySField", "PenalisedField", "PlusLinearField"]
 
 Weight = Tensor | Curve
 
@@ -137,3 +137,58 @@ class PenalisedField(ResNetField):
             return Weights(torch.cat(rows, -2), torch.cat(shifts, -1), torch.cat(columns, -1), b2)
 
         return at
+
+
+class AccumulatedField(ResNetField):
+    """The field of (x, q₁, …, qₙ) with x' = −F(t, x) and qₖ' = Gₖ(t, x): a flow that integrates along itself.
+
+    Parameters
+    ----------
+    base : ResNetField
+        F.
+    along : ResNetField
+        G₁, …, Gₙ; curves of theirs have their knots among those of F.
+
+    Examples
+    --------
+    >>> import torch
+    >>> F = ResNetField(torch.eye(1), torch.zeros(1), torch.eye(1), torch.ones(1))
+    >>> AccumulatedField(F, F)(0.0, torch.tensor([3.0, 7.0]))
+    tensor([ 2., -2.])
+    """
+
+    def __init__(self, base: ResNetField, *along: ResNetField):
+        torch.nn.Module.__init__(self)
+        self.base, self.along = base, torch.nn.ModuleList(along)
+        self.knots, self.knot_length, self.domain = base.knots, base.knot_length, base.domain
+        self.time_dependent_within_a_step = any(F.time_dependent_within_a_step for F in (base, *along))
+
+    def weights_on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Weights]:
+        """The weights with the units of every field once, and a row of blocks for every integral."""
+        rows = [self.base, *self.along]
+        fields = list(dict.fromkeys(rows))
+        of_fields = [F.weights_on(a, b, dtype) for F in fields]
+
+        def at(t: float | Tensor) -> Weights:
+            weights = [_with_ensemble(at_t(t), self.base.ensemble) for at_t in of_fields]
+            A1, b1 = (torch.cat([w[k] for w in weights], -2 + k) for k in (0, 1))
+            A1 = torch.nn.functional.pad(A1, (0, A1.shape[-1] * (len(rows) - 1)))
+            A2, b2 = [], []
+            for k, F in enumerate(rows):
+                sign = 1.0 if k == 0 else -1.0
+                A2.append(torch.cat([sign * w.A2 if F is G else torch.zeros_like(w.A2)
+                                     for G, w in zip(fields, weights, strict=True)], -1))
+                b2.append(sign * weights[fields.index(F)].b2)
+            return Weights(A1, b1, torch.cat(A2, -2), torch.cat(b2, -1))
+
+        return at
+
+
+def _with_ensemble(weights: Weights, ensemble: tuple[int, ...]) -> Weights:
+    return Weights(*(w.expand(*ensemble, *w.shape[-own:]) for w, own in zip(weights, (2, 1, 2, 1), strict=True)))
+
+
+def identity(d: int) -> ResNetField:
+    """F(x) = x as σ(x) − σ(−x)."""
+    one, zero = torch.eye(d, dtype=torch.float64), torch.zeros(d, dtype=torch.float64)
+    return ResNetField(torch.cat([one, -one]), torch.cat([zero, zero]), torch.cat([one, -one], -1), zero)

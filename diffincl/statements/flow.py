@@ -93,6 +93,7 @@ STATEMENTS = (
     Statement(
         "C6", "the ResNet-S flow", "A₂ = A₁ᵀ, g convex; for growth the orthant",
         "‖x(t) − y(t)‖ ≤ ‖x₀ − y₀‖; ‖x(t)‖ ≤ ∫‖(b₂)₊‖ + √(‖x₀‖² + ½∫‖(b₁)₊‖²)", f"{PAPER}; growth: theory C6",
-        not_symmetric, of_pairs(gradient_flow), draws.RandomNetworks((draws.symmetric,), draws.convex),
+        not_symmetric, of_pairs(gradient_flow),
+        draws.RandomNetworks((draws.symmetric, draws.pulled_then_pushed), draws.convex),
         controls.wrong_sign, keeps.modest, trained=True),
 )

@@ -19,6 +19,7 @@ __all__: list[str] = []
 
 Hypothesis = Callable[[Case], str]
 
+STANDING = "weights that stand still between knots"
 ROOM = 1 + 1e-12  # for the rounding of the weights themselves
 
 
@@ -74,6 +75,12 @@ def not_symmetric(case: Case) -> str:
 
 def not_resnet(case: Case) -> str:
     return "" if isinstance(case.flow.field, ResNetField) else "F is not A₂σ(A₁x + b₁) − b₂"
+
+
+def weights_move(case: Case) -> str:
+    """The integrals along trajectories that some claims take are enclosed for weights that stand still."""
+    moves = isinstance(case.flow.field, ResNetField) and case.flow.field.time_dependent_within_a_step
+    return "the weights move between their knots; sample the curves: curve.sample(n)" if moves else ""
 
 
 def changes_in_time(case: Case) -> str:

@@ -60,7 +60,8 @@ STATEMENTS = (
         "‖x_N − y_N‖ ≤ ∏ρ_k‖x₀ − y₀‖; ‖x_{k+1}‖ ≤ ρ_k‖x_k‖ + h‖F_k(0)‖, ρ_k = 1 + hL_k or a sharper factor",
         f"{PAPER}; sharper factors: D3, D4",
         not_convex, of_layers(layer_product),
-        draws.RandomNetworks((draws.free, draws.moving), draws.convex, NETWORK), controls.around_an_obstacle,
+        draws.RandomNetworks((draws.free, draws.moving, draws.symmetric), draws.convex, NETWORK),
+        controls.around_an_obstacle,
         keeps.modest, trained=True),
     Statement(
         "D2", "growth of the ResNet-D layers", "A₂ ≥ 0, C the orthant or a box [0, u]",

@@ -19,9 +19,10 @@ from . import controls, draws, keeps
 from .case import Case, Look, Run, Sides, Statement
 from .draws import DENSE
 from .fields import PenalisedField
-from .hypotheses import all_of, no_box, no_set, not_convex, not_resnet, set_moves, steps_of
+from .hypotheses import STANDING, all_of, no_box, no_set, not_convex, not_resnet, set_moves, steps_of, weights_move
+from .integrals import accumulate, carried, reach, square
 from .paths import network, pair
-from .quantities import NORMS, above, at_ends, carry, distances, lengths, norm, pieces, rates_of
+from .quantities import NORMS, at_ends, carry, distances, lengths, norm, pieces, rates_of
 
 __all__ = ["STATEMENTS"]
 
@@ -70,28 +71,38 @@ def penalised(case: Case) -> Look:
     """−x_λ' = (x_λ − P x_λ)/λ + F from the same start: order ½, and on boxes order 1 with bounds of F by coordinate."""
     by_rate = {rate: pieces(case, rate) for rate in rates_of(case)}
     by_norm = {name: pieces(case, "global", p) for name, p in NORMS} if not no_box(case) else {}
-    lam, other = case.number("lam"), penalty_of(case)
+    lam, other, field = case.number("lam"), penalty_of(case), case.flow.field
+    assert isinstance(field, ResNetField)
 
     def look(x0: Tensor, y0: Tensor, run: Run) -> dict[str, Sides]:
-        x, z = run(case.flow, x0, case.t), run(other, x0, case.t)
+        (x, (pushed,)), z = accumulate(run, case.flow, x0, case.t, (field,)), run(other, x0, case.t)
         gap, noise = x.x - z.x, (x.error + z.error)[1:]
-        left, right = at_ends(case.flow.field, case.t, x.x)
-        squares = above((norm(left) ** 2, norm(right) ** 2), case.t)
+        around = reach(case, by_rate["global"], x.x)
+        squares = square(pushed, around.change, around.h)
         sides = {}
         for rate, p in by_rate.items():
-            total = carry(torch.zeros_like(squares[0]), 2 * p.weighted(p.rate.amax(-1)), squares)[1:]
+            total = carried(torch.zeros_like(squares[0]), 2 * p.weighted(p.rate.amax(-1)), squares,
+                            2 * around.speed * around.change, around.h)[1:]
             sides[f"order ½, {rate} rate"] = Sides(
                 norm(gap)[1:], (0.5 * lead(lam, total[0]) * total).clamp_min(1e-300).sqrt(), noise)
-        return sides | {f"order 1, ℓ{name}": Sides(norm(gap, p)[1:], _first_order(case, by_norm[name], p, z.x), noise)
-                        for name, p in NORMS if name in by_norm}
+        return sides | {f"order 1, ℓ{name}": Sides(
+            norm(gap, p)[1:], _first_order(case, other, by_norm[name], p, z.x), noise)
+            for name, p in NORMS if name in by_norm}
 
     return look
 
 
-def _first_order(case: Case, p_pieces, p: float, z: Tensor) -> Tensor:
-    """λ‖B‖_p(1 + ∫L_pE_{L_p}), B_i a bound of abs(F_i) along x_λ."""
+def _first_order(case: Case, other: Inclusion, p_pieces: Pieces, p: float, z: Tensor) -> Tensor:
+    """λ‖B‖_p(1 + ∫L_pE_{L_p}), B_i a bound of abs(F_i) along x_λ: the larger of both ends of each interval, and what
+    F_i changes on the way to the nearer one; the speed of x_λ grows at most by e^{Lh}, as the penalty is monotone."""
     left, right = at_ends(case.flow.field, case.t, z)
-    B = norm(torch.maximum(left.abs(), right.abs()).amax(0) + (right - left).abs().amax(0), p)
+    speed = norm(at_ends(other.field, case.t, z)[0])
+    w, L = p_pieces.left, pieces(case).lipschitz.amax(-1)
+    assert w is not None
+    rows = norm(w.A2) * matrix_norm(w.A1, 2).unsqueeze(-1)
+    path = 0.5 * lengths(case.t, speed) * speed * lead(p_pieces.weighted(L).exp(), speed)
+    rows = rows.reshape(*rows.shape[:-1], *[1] * (z.ndim - rows.ndim), rows.shape[-1])
+    B = norm((torch.maximum(left.abs(), right.abs()) + path.unsqueeze(-1) * rows).amax(0), p)
     z_L = p_pieces.weighted(p_pieces.lipschitz.amax(-1))
     grown = carry(torch.zeros_like(B), z_L, lead(z_L, B.unsqueeze(0)).expand(len(z_L), *B.shape))[1:]
     return lead(case.number("lam"), B) * B * (1 + grown)
@@ -254,10 +265,10 @@ STATEMENTS = (
         draws.RandomNetworks((draws.small, draws.free), draws.boxes, finish=with_budget), controls.kernel_budget,
         keep_budget),
     Statement(
-        "C9", "penalty", "C convex and fixed, the same start",
+        "C9", "penalty", f"C convex and fixed, the same start, {STANDING}",
         "‖x_λ(t) − x(t)‖² ≤ (λ/2)∫E_ν(s,t)²‖F(s, x(s))‖²ds; on boxes ‖x_λ − x‖_p ≤ λ‖B‖_p(1 + ∫L_pE), B_i ≥ |F_i| "
         "along x_λ", "theory C9",
-        all_of(no_set, set_moves, not_resnet), penalised,
+        all_of(no_set, set_moves, not_resnet, weights_move), penalised,
         draws.RandomNetworks((draws.free, draws.small), lambda: draws.convex_sets()[:4], a_layer=DENSE,
                              finish=with_penalty), controls.set_in_motion, keeps.modest),
     Statement(

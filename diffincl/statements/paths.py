@@ -18,7 +18,7 @@ __all__ = ["coarse", "converged", "network", "pair"]
 
 # Steps of prox-Heun for converged trajectories (and half as many, for their error), and for those inside a search.
 FINE, COARSE = 256, 24
-WIDEST = 16  # dimension up to which the exact flow, whose cost grows with the number of switches, is followed
+WIDEST = 18  # dimension up to which the exact flow, whose cost grows with the number of switches, is followed
 EXACT = 1e-11  # relative error of the exact flow: dips of 1e3 rounding units at its switches, and the rounding of many
 
 

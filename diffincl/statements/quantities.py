@@ -84,13 +84,25 @@ def pieces(case: Case, rate: str = "global", p: float = 2, t: Tensor | None = No
     if not is_searched(case.flow.field):
         return pieces_of(case.flow, layout, rate, p)
     assert isinstance(case.flow.field, ResNetField)
-    at = [(case.flow.field.weights_on(a, b), a, b) for a, b in pairwise(layout.t)]
-    left, right = (Weights(*map(torch.stack, zip(*rows, strict=True)))
-                   for rows in ([w(a) for w, a, _ in at], [w(b) for w, _, b in at]))
+    layer, left, right = _at_both_ends(case.flow.field, list(pairwise(layout.t)))
     by_name = [[_lipschitz(w, p), RATE[rate](w, p), norm(_apply(w.A2, torch.relu(w.b1)) - w.b2, p)]
-               for w in (left, right)]
-    L, nu, drift = (torch.stack([a, 0.5 * (a + b), b], -1) for a, b in zip(*by_name, strict=True))
+               for w in ([left] if right is left else [left, right])]
+    L, nu, drift = (torch.stack([a, 0.5 * (a + b), b], -1)[layer]
+                    for a, b in zip(by_name[0], by_name[-1], strict=True))
+    left, right = (Weights(*(values[layer] for values in w)) for w in (left, right))
     return Pieces(layout, nu, L, drift, left, right, SEARCHED)
+
+
+def _at_both_ends(field: ResNetField, steps: list[tuple[float, float]]) -> tuple[Tensor, Weights, Weights]:
+    """The weights at both ends of some of the steps, and for each step which of them are its own: a search pays for
+    every norm, and weights that stand still between knots are the same all over a layer."""
+    rest = not field.time_dependent_within_a_step
+    key = [bisect(field.knots, 0.5 * (a + b)) if rest else k for k, (a, b) in enumerate(steps)]
+    place = {key: k for k, key in enumerate(dict.fromkeys(key))}
+    at = [(field.weights_on(a, b), a, b) for a, b in (steps[key.index(k)] for k in place)]
+    left = Weights(*map(torch.stack, zip(*(w(a) for w, a, _ in at), strict=True)))
+    right = left if rest else Weights(*map(torch.stack, zip(*(w(b) for w, _, b in at), strict=True)))
+    return torch.tensor([place[k] for k in key]), left, right
 
 
 def rates_of(case: Case) -> tuple[str, ...]:
@@ -180,26 +192,6 @@ def _at_rest(field: ResNetField, steps: list[tuple[float, float]], x: Tensor) ->
 def lengths(t: Tensor, like: Tensor) -> Tensor:
     """Lengths of the intervals, with dimensions for the batch."""
     return t.diff().reshape(-1, *[1] * (like.ndim - 1))
-
-
-def increments(ends: tuple[Tensor, Tensor], t: Tensor) -> tuple[Tensor, Tensor]:
-    """∫ over every interval by the trapezoidal rule, and its error: the difference to intervals twice as long."""
-    left, right = ends
-    h = lengths(t, left)
-    fine = 0.5 * h * (left + right)
-    twice = 0.5 * (h[::2] + h[1::2]) * (left[::2] + right[1::2])
-    return fine, (fine[::2] + fine[1::2] - twice).abs().repeat_interleave(2, 0)
-
-
-def above(ends: tuple[Tensor, Tensor], t: Tensor) -> Tensor:
-    """The increments with their error added."""
-    fine, error = increments(ends, t)
-    return fine + error
-
-
-def from_start(values: Tensor) -> Tensor:
-    """Cumulative sums from 0, one row more."""
-    return torch.cat([torch.zeros_like(values[:1]), values.cumsum(0)])
 
 
 def multiplier(g: ProxFunction, t: Tensor, x: Tensor, velocity: Tensor, eps: float = 1e-6) -> Tensor:

@@ -11,6 +11,7 @@ from torch.linalg import matrix_norm
 
 from ..bounds.discrete import product_of_factors
 from ..bounds.pieces import lead
+from ..fields import ResNetSField
 from ..schemes import ARS222, ForwardEuler, ImplicitEuler, ProxHeun, Scheme, Trapezoid
 from . import controls, draws, keeps
 from .case import Case, Look, Run, Sides, Statement
@@ -103,13 +104,18 @@ def with_errors(generator: Generator, case: Case) -> Case:
     return replace(case, given={"errors": e})
 
 
+def stiff(generator: Generator, networks: int, horizon: float) -> ResNetSField:
+    """ResNet-S with h‖A‖² up to 3.5: no rate is needed for the flow, yet forward Euler expands."""
+    return draws.symmetric(generator, networks, horizon, square=(4.0, 14.0))
+
+
 STATEMENTS = (
     Statement(
         "D4", "each scheme has its own factor", "g convex; the steps are those of the scheme",
         "‖x_N − y_N‖ ≤ ∏ρ_k‖x₀ − y₀‖, ρ that of the scheme: explicit √(1 + 2hν + h²L²), implicit 1/(1 − hν), …",
         "theory D4",
         all_of(not_convex, not_its_own), partial(factors_of, tuple(SCHEMES)),
-        draws.RandomNetworks((draws.small, draws.free), draws.boxes, draws.HORIZON), controls.rotation),
+        draws.RandomNetworks((draws.small, draws.free, stiff), draws.boxes, draws.HORIZON), controls.rotation),
     Statement(
         "D7", "prox-Heun in SSP form", "g convex; the steps are those of the SSP form",
         "‖x⁺ − y⁺‖ ≤ ½(1 + ρ₁ρ₂)‖x − y‖; nonexpansive for ResNet-S with h‖A‖² ≤ 2", "theory D7",

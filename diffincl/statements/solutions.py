@@ -7,15 +7,17 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from ..bounds.pieces import lead
+from ..bounds.pieces import Pieces, lead
 from ..fields import ResNetField
 from ..functions import Ball, Box, Moving, OutsideBall, ProxFunction
 from ..inclusion import Inclusion
 from . import controls, draws, keeps
 from .case import Case, Look, Run, Sides, Statement
 from .draws import DENSE
-from .hypotheses import all_of, no_set, not_convex, not_resnet, other_set, set_moves
-from .quantities import above, at_ends, carry, from_start, increments, multipliers, norm, pieces, rates_of
+from .fields import identity
+from .hypotheses import STANDING, all_of, no_set, not_convex, not_resnet, other_set, set_moves, weights_move
+from .integrals import Reach, accumulate, carried, pushes, reach, size
+from .quantities import carry, norm, pieces, rates_of
 
 __all__ = ["STATEMENTS"]
 
@@ -24,35 +26,32 @@ __all__ = ["STATEMENTS"]
 
 def slow_solution(case: Case) -> Look:
     """The variational form of −x' − F ∈ N_C(x), for a set that rests; lengths of x' and of the multiplier."""
-    field, t = case.flow.field, case.t
+    field, t, p = case.flow.field, case.t, pieces(case)
     speed = controls.speed_of(case.flow.g)
+    assert isinstance(field, ResNetField)
 
     def look(x0: Tensor, y0: Tensor, run: Run) -> dict[str, Sides]:
-        x, error = run(case.flow, x0, t)
-        left, right = at_ends(field, t, x)
-        sizes, allowed = increments((norm(left), norm(right)), t)
-        sizes, allowed = from_start(sizes)[1:] + speed * (t[1:] - t[0]).reshape(-1, *[1] * (x.ndim - 2)), \
-            from_start(allowed)[1:]
-        push, unsure = increments((left, right), t)
-        step = x.diff(dim=0)
-        path, normal = norm(step).cumsum(0), norm(step + push).cumsum(0)
-        noise = 4 * len(t) * error[1:] + allowed
-        sides = {"‖x'‖": Sides(path, sizes, noise), "multiplier": Sides(normal, sizes, noise + norm(unsure).cumsum(0))}
+        (x, error), (push, position) = accumulate(run, case.flow, x0, t, (field, identity(x0.shape[-1])))
+        around, step = reach(case, p, x, speed), x.diff(dim=0)
+        allowed = (size(push, around.change, around.h) + speed * around.h).cumsum(0)
+        noise = 4 * len(t) * error[1:]
+        sides = {"‖x'‖": Sides(norm(step).cumsum(0), allowed, noise),
+                 "multiplier": Sides(norm(step + push).cumsum(0), allowed, noise)}
         if not case.flow.g.moving:
-            sides["variational"] = _variational(x, y0, left, right, error, case)
+            sides["variational"] = _variational(x, y0, push, position, around, noise)
         return sides
 
     return look
 
 
-def _variational(x: Tensor, u: Tensor, left: Tensor, right: Tensor, error: Tensor, case: Case) -> Sides:
-    """½‖x(t) − u‖² <= ½‖x0 − u‖² + ∫F·(u − x) for u in C, ½‖x0 − u‖² added to both sides."""
-    work, unsure = (v.cumsum(0) for v in increments(((left * (u - x[:-1])).sum(-1), (right * (u - x[1:])).sum(-1)),
-                                                    case.t))
+def _variational(x: Tensor, u: Tensor, push: Tensor, position: Tensor, around: Reach, noise: Tensor) -> Sides:
+    """½‖x(t) − u‖² <= ½‖x0 − u‖² + ∫F·(u − x) for u in C, ½‖x0 − u‖² added to both sides. With x̄ the mean of x over an
+    interval ∫F·(u − x) = (u − x̄)·∫F less the covariance of F and x, at most MSh³/12."""
+    h = around.h.unsqueeze(-1)
+    work = (push * (u - position / h)).sum(-1) + around.change * around.speed * around.h**3 / 12
     half = 0.5 * norm(x - u) ** 2
-    size = 1 + norm(x - u).cummax(0).values[1:] + norm(right).cummax(0).values
-    noise = unsure + error[1:] * size * (1 + float(pieces(case).lipschitz.detach().max()))
-    return Sides(half[1:] + half[0], 2 * half[0] + work, noise)
+    largest = 1 + norm(x - u).cummax(0).values[1:] + around.speed.cummax(0).values
+    return Sides(half[1:] + half[0], 2 * half[0] + work.cumsum(0), noise * largest)
 
 
 def boxes_and_moving_box() -> list[tuple[str, ProxFunction]]:
@@ -66,21 +65,26 @@ def boxes_and_moving_box() -> list[tuple[str, ProxFunction]]:
 def two_fields(case: Case) -> Look:
     by_rate = {rate: pieces(case, rate) for rate in rates_of(case)}
     other = case.flow if case.other is None else case.other
+    own, of_other = by_rate["global"], pieces(replace(case, flow=other))
+    F, G = case.flow.field, other.field
+    assert isinstance(F, ResNetField)
+    assert isinstance(G, ResNetField)
 
     def look(x0: Tensor, y0: Tensor, run: Run) -> dict[str, Sides]:
-        x, y = run(case.flow, x0, case.t), run(other, y0, case.t)
-        differences = (a - b for a, b in zip(at_ends(case.flow.field, case.t, y.x), at_ends(other.field, case.t, y.x),
-                                             strict=True))
-        left, right = (norm(w) for w in differences)
-        added, now = above((left, right), case.t), norm(x.x - y.x)
-        return {f"two fields, {rate} rate": Sides(now[1:], _grown(p, now[0], added)[1:], (x.error + y.error)[1:])
-                for rate, p in by_rate.items()}
+        x, (y, (of_F, of_G)) = run(case.flow, x0, case.t), accumulate(run, other, y0, case.t, (F, G))
+        around, now = reach(case, of_other, y.x, flow=other), norm(x.x - y.x)
+        change = around.change + lead(own.lipschitz.amax(-1), now[1:]) * around.speed
+        added = size(of_F - of_G, change, around.h)
+        return {f"two fields, {rate} rate": Sides(
+            now[1:], carried(now[0], _exponents(p), added, change, around.h)[1:], (x.error + y.error)[1:])
+            for rate, p in by_rate.items()}
 
     return look
 
 
-def _grown(p, start: Tensor, added: Tensor) -> Tensor:
-    return carry(start, p.weighted(p.rate.amax(-1)), added)
+def _exponents(p: Pieces) -> Tensor:
+    """νh of every interval."""
+    return p.weighted(p.rate.amax(-1))
 
 
 def perturbed(generator: Generator, case: Case) -> Case:
@@ -101,13 +105,13 @@ def prox_regular(case: Case) -> Look:
 
     def look(x0: Tensor, y0: Tensor, run: Run) -> dict[str, Sides]:
         path = run(case.flow, torch.cat([x0, y0], -2), case.t)
-        (x, y), (e, f) = path.x.chunk(2, -2), path.error.chunk(2, -1)
-        gain = sum(above(multipliers(case.flow, case.t, z), case.t).cumsum(0) for z in (x, y))
+        pushed = pushes(case.flow, case.t, path.x, reach(case, by_rate["global"], path.x)).cumsum(0)
+        (x, y), (e, f), gain = path.x.chunk(2, -2), path.error.chunk(2, -1), sum(pushed.chunk(2, -1))
         assert isinstance(gain, Tensor)
         now = norm(x - y)
         sides = {}
         for rate, p in by_rate.items():
-            exponent = lead(p.weighted(p.rate.amax(-1)).cumsum(0), now) + gain / lead(twice, gain[0])
+            exponent = lead(_exponents(p).cumsum(0), now) + gain / lead(twice, gain[0])
             sides[f"sensitivity, {rate} rate"] = Sides(now[1:], exponent.exp() * now[0], (e + f)[1:])
         return sides
 
@@ -130,11 +134,15 @@ def two_sets(case: Case) -> Look:
 
     def look(x0: Tensor, y0: Tensor, run: Run) -> dict[str, Sides]:
         x, y = run(case.flow, x0, case.t), run(other, y0, case.t)
-        both = above(multipliers(case.flow, case.t, x.x), case.t) + above(multipliers(other, case.t, y.x), case.t)
-        now, added = norm(x.x - y.x), 2 * lead(eta, both[0]) * both
-        return {f"two sets, {rate} rate": Sides(
-            now[1:], carry(now[0] ** 2, 2 * p.weighted(p.rate.amax(-1)), added)[1:].clamp_min(1e-300).sqrt(),
-            (x.error + y.error)[1:]) for rate, p in by_rate.items()}
+        ways = [(flow, z.x, reach(case, by_rate["global"], z.x)) for flow, z in ((case.flow, x), (other, y))]
+        now, sides = norm(x.x - y.x), {}
+        for rate, p in by_rate.items():
+            z = 2 * _exponents(p)
+            both = sum(pushes(flow, case.t, states, around, z) for flow, states, around in ways)
+            assert isinstance(both, Tensor)
+            allowed = carry(now[0] ** 2, z, 2 * lead(eta, both[0]) * both)[1:].clamp_min(1e-300).sqrt()
+            sides[f"two sets, {rate} rate"] = Sides(now[1:], allowed, (x.error + y.error)[1:])
+        return sides
 
     return look
 
@@ -206,26 +214,27 @@ TWO_SETS = draws.RandomNetworks((draws.free,), boxes_and_ball, a_layer=DENSE, fi
 
 STATEMENTS = (
     Statement(
-        "C1", "the solution, and that it is slow", "g the indicator of a convex C, which may move with speed |v'|",
+        "C1", "the solution, and that it is slow",
+        f"g the indicator of a convex C, which may move with speed |v'|, {STANDING}",
         "½‖x(t) − u‖² ≤ ½‖x₀ − u‖² + ∫F·(u − x) for every u ∈ C (what −x' − F ∈ N_C(x) says of a C at rest); ∫‖x'‖ and "
         "∫‖x' + F‖ ≤ ∫(‖F‖ + |v'|)",
         "Edmond, Thibault, 2005; theory C1",
-        no_set, slow_solution,
+        all_of(no_set, not_resnet, weights_move), slow_solution,
         draws.RandomNetworks((draws.free,), boxes_and_moving_box, a_layer=DENSE), controls.no_indicator, keeps.modest),
     Statement(
-        "C4", "two fields on one set", "g convex, the same for both",
+        "C4", "two fields on one set", f"g convex, the same for both, {STANDING}",
         "‖x(t) − y(t)‖ ≤ E_ν(0,t)‖x₀ − y₀‖ + ∫E_ν(s,t)‖F(s, y(s)) − F̃(s, y(s))‖ds", "theory C4",
-        all_of(not_convex, not_resnet, other_set), two_fields,
+        all_of(not_convex, not_resnet, weights_move, other_set), two_fields,
         draws.RandomNetworks((draws.free, draws.free, draws.small), draws.boxes, a_layer=DENSE, finish=perturbed),
         controls.another_set, keeps.modest),
     Statement(
-        "C10", "sensitivity on prox-regular sets", "C fixed and uniformly prox-regular with radius r",
+        "C10", "sensitivity on prox-regular sets", f"C fixed and uniformly prox-regular with radius r, {STANDING}",
         "‖x(t) − y(t)‖ ≤ exp(∫ν + (‖n‖ + ‖m‖)/(2r))‖x₀ − y₀‖", "theory C10",
-        all_of(set_moves, not_resnet, beyond_reach), prox_regular, PROX_REGULAR,
+        all_of(set_moves, not_resnet, weights_move, beyond_reach), prox_regular, PROX_REGULAR,
         lambda generator, networks: controls.with_reach(PROX_REGULAR(generator, 1, networks), 4.0)),
     Statement(
-        "C15", "two sets", "C and C̃ convex, at Hausdorff distance at most η; the same F",
+        "C15", "two sets", f"C and C̃ convex, at Hausdorff distance at most η; the same F, {STANDING}",
         "‖x(t) − y(t)‖² ≤ E_ν(0,t)²‖x₀ − y₀‖² + 2η∫E_ν(s,t)²(‖n‖ + ‖m‖)ds", "theory C15",
-        all_of(not_convex, not_resnet, too_far_apart), two_sets, TWO_SETS,
+        all_of(not_convex, not_resnet, weights_move, too_far_apart), two_sets, TWO_SETS,
         lambda generator, networks: controls.with_eta(TWO_SETS(generator, 1, networks), 0.01), keeps.modest),
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..fields import FieldFunction, Pieces, ResNetField
 from ..inclusion import Inclusion
 from .attempt import Attempt, Tolerance
-from .modes import SLACK, Bounds, Mode, Segment, after_switching, bounds_of, first_switch, mode_at, snapped
+from .modes import SLACK, Bounds, Mode, Segment, after_switching, bounds_of, first_switch, mode_at, pinned, snapped
 from .polynomials import evaluate
 
 __all__ = ["SwitchingDP5"]
@@ -138,6 +138,7 @@ class _DP5:
 
     def advance(self, t: Tensor, span: Tensor, theta: Tensor, x: Tensor, mode: Mode) -> tuple[Tensor, Segment]:
         """An accepted step again, for its derivatives."""
+        x = pinned(mode, x, self.bounds)
         segment, _, _ = self._segment(t, span, x, mode._replace(v=self._velocity(t, x, mode.units)))
         return snapped(mode, segment.state(theta), self.bounds), segment
 

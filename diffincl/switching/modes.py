@@ -17,7 +17,8 @@ from ..fields import Pieces
 from ..functions import Box, Orthant, ProxFunction, Whole
 from .polynomials import evaluate, first_negative
 
-__all__ = ["Bounds", "Mode", "Segment", "after_switching", "bounds_of", "first_switch", "mode_at", "snapped"]
+__all__ = ["Bounds", "Mode", "Segment", "after_switching", "bounds_of", "first_switch", "mode_at", "pinned",
+           "snapped"]
 
 # Rounding in an event polynomial, in units of eps times the size of the terms it is summed from.
 ROUNDING = 64
@@ -167,6 +168,12 @@ def snapped(mode: Mode, x: Tensor, bounds: Bounds) -> Tensor:
     at_low = (mode.side < 0) | (arrives & nearer_low)
     at_high = (mode.side > 0) | (arrives & ~nearer_low)
     return torch.where(at_low, bounds.lower, torch.where(at_high, bounds.upper, bounds.clamp(x)))
+
+
+def pinned(mode: Mode, x: Tensor, bounds: Bounds) -> Tensor:
+    """The state with resting coordinates given by their bound: one moved off it would be back at once, so no derivative
+    with respect to where it was goes on."""
+    return torch.where(mode.side < 0, bounds.lower, torch.where(mode.side > 0, bounds.upper, x))
 
 
 def _add(q: Tensor, constant: Tensor) -> Tensor:
