@@ -146,7 +146,7 @@ class AccumulatedField(ResNetField):
     ----------
     base : ResNetField
         F.
-    along : ResNetField
+    integrands : ResNetField
         G₁, …, Gₙ; curves of theirs have their knots among those of F.
 
     Examples
@@ -157,15 +157,15 @@ class AccumulatedField(ResNetField):
     tensor([ 2., -2.])
     """
 
-    def __init__(self, base: ResNetField, *along: ResNetField):
+    def __init__(self, base: ResNetField, *integrands: ResNetField):
         torch.nn.Module.__init__(self)
-        self.base, self.along = base, torch.nn.ModuleList(along)
+        self.base, self.integrands = base, torch.nn.ModuleList(integrands)
         self.knots, self.knot_length, self.domain = base.knots, base.knot_length, base.domain
-        self.time_dependent_within_a_step = any(F.time_dependent_within_a_step for F in (base, *along))
+        self.time_dependent_within_a_step = any(F.time_dependent_within_a_step for F in (base, *integrands))
 
     def weights_on(self, a: float, b: float, dtype: torch.dtype | None = None) -> Callable[[float | Tensor], Weights]:
         """The weights with the units of every field once, and a row of blocks for every integral."""
-        rows = [self.base, *self.along]
+        rows = [self.base, *self.integrands]
         fields = list(dict.fromkeys(rows))
         of_fields = [F.weights_on(a, b, dtype) for F in fields]
 
