@@ -6,12 +6,13 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import _check
 
 __all__ = ["fold_batch_norm", "fold_symmetric", "pooling_norm"]
 
-BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
+BatchNorm = _BatchNorm  # what BatchNorm1d and BatchNorm2d share
 MAPS = ("average", "subsample", "pad")
 
 
@@ -116,7 +117,7 @@ def pooling_norm(kind: str, pixels: int = 1, p: float = 2) -> float:
 
 def _affine(norm: BatchNorm, A: Tensor) -> tuple[Tensor, Tensor]:
     """Scale and shift of batch normalisation in evaluation mode, (channels,), in the dtype of A."""
-    if not isinstance(norm, BatchNorm):
+    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
         raise TypeError(f"norm must be nn.BatchNorm1d or nn.BatchNorm2d; got {type(norm).__name__}.")
     mean, variance = norm.running_mean, norm.running_var
     if norm.training or mean is None or variance is None:

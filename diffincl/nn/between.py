@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import _check, norms
 from ..bounds.folding import fold_batch_norm, fold_symmetric, pooling_norm
@@ -18,7 +20,47 @@ __all__ = ["AveragePool", "BatchNorm1d", "BatchNorm2d", "GlobalMean", "PadChanne
 SMALLEST = 1e-6  # of a scale: at 0 a channel would never learn again
 
 
-class BatchNorm1d(nn.BatchNorm1d):
+class PositiveScale(_BatchNorm):
+    """Batch normalisation with its scale kept positive; the two forms differ in the states they take."""
+
+    plain_class: ClassVar[type[nn.BatchNorm1d | nn.BatchNorm2d]]
+
+    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1, *,
+                 device: torch.device | str | None = None, dtype: torch.dtype | None = None):
+        super().__init__(_check.count("features", features), eps, momentum, device=device, dtype=dtype)
+        self.features = self.num_features
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        return self.weight.dtype
+
+    @torch.no_grad()
+    def constrain_(self) -> None:
+        """Keep the scale positive."""
+        self.weight.clamp_(min=SMALLEST)
+
+    def fold(self, A: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Weights (A', b') with A'x + b' = norm(A x + b), in evaluation mode."""
+        return fold_batch_norm(A, b, self)
+
+    def fold_symmetric(self, A: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Weights of ResNet-S with A'ᵀσ(A'x + b') = Aᵀσ(norm(A x + b)), in evaluation mode."""
+        return fold_symmetric(A, b, self)
+
+    def certificate(self, image: Image | None = None) -> Certificate:
+        """The largest scale/√(variance + eps), in evaluation mode; the same for all images."""
+        return largest_scale(self)
+
+    def plain(self) -> nn.Module:
+        """torch's own class with a copy of the state."""
+        return copied(self, self.plain_class(self.features, self.eps, self.momentum, dtype=self.dtype))
+
+    def __repr__(self) -> str:
+        return constructor_call(self)
+
+
+class BatchNorm1d(PositiveScale, nn.BatchNorm1d):
     """torch's batch normalisation of states (N, features) or (N, features, L), its scale kept positive.
 
     Parameters
@@ -42,41 +84,10 @@ class BatchNorm1d(nn.BatchNorm1d):
     their structure (theory §1). In training mode the statistics couple the samples, so there is no factor.
     """
 
-    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1, *,
-                 device: torch.device | str | None = None, dtype: torch.dtype | None = None):
-        super().__init__(_check.count("features", features), eps, momentum, device=device, dtype=dtype)
-        self.features = self.num_features
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the weights."""
-        return self.weight.dtype
-
-    def constrain_(self) -> None:
-        """Keep the scale positive."""
-        keep_positive(self)
-
-    def fold(self, A: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Weights (A', b') with A'x + b' = norm(A x + b), in evaluation mode."""
-        return fold_batch_norm(A, b, self)
-
-    def fold_symmetric(self, A: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Weights of ResNet-S with A'ᵀσ(A'x + b') = Aᵀσ(norm(A x + b)), in evaluation mode."""
-        return fold_symmetric(A, b, self)
-
-    def certificate(self, image: Image | None = None) -> Certificate:
-        """The largest scale/√(variance + eps), in evaluation mode; the same for all images."""
-        return largest_scale(self)
-
-    def plain(self) -> nn.Module:
-        """nn.BatchNorm1d with a copy of the state."""
-        return copied(self, nn.BatchNorm1d(self.features, self.eps, self.momentum, dtype=self.dtype))
-
-    def __repr__(self) -> str:
-        return constructor_call(self)
+    plain_class = nn.BatchNorm1d
 
 
-class BatchNorm2d(nn.BatchNorm2d):
+class BatchNorm2d(PositiveScale, nn.BatchNorm2d):
     """``BatchNorm1d`` for images (N, features, H, W), parameters as there.
 
     Examples
@@ -87,46 +98,10 @@ class BatchNorm2d(nn.BatchNorm2d):
     (torch.Size([5, 3, 4, 4]), 0.999995)
     """
 
-    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1, *,
-                 device: torch.device | str | None = None, dtype: torch.dtype | None = None):
-        super().__init__(_check.count("features", features), eps, momentum, device=device, dtype=dtype)
-        self.features = self.num_features
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the weights."""
-        return self.weight.dtype
-
-    def constrain_(self) -> None:
-        """Keep the scale positive."""
-        keep_positive(self)
-
-    def fold(self, A: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Weights (A', b') with A'x + b' = norm(A x + b), in evaluation mode."""
-        return fold_batch_norm(A, b, self)
-
-    def fold_symmetric(self, A: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Weights of ResNet-S with A'ᵀσ(A'x + b') = Aᵀσ(norm(A x + b)), in evaluation mode."""
-        return fold_symmetric(A, b, self)
-
-    def certificate(self, image: Image | None = None) -> Certificate:
-        """The largest scale/√(variance + eps), in evaluation mode; the same for all images."""
-        return largest_scale(self)
-
-    def plain(self) -> nn.Module:
-        """nn.BatchNorm2d with a copy of the state."""
-        return copied(self, nn.BatchNorm2d(self.features, self.eps, self.momentum, dtype=self.dtype))
-
-    def __repr__(self) -> str:
-        return constructor_call(self)
+    plain_class = nn.BatchNorm2d
 
 
-def keep_positive(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
-    with torch.no_grad():
-        norm.weight.clamp_(min=SMALLEST)
-
-
-def largest_scale(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Certificate:
+def largest_scale(norm: _BatchNorm) -> Certificate:
     """The factor of batch normalisation in evaluation mode, rounding enclosed."""
     if norm.training or norm.running_var is None:
         raise ValueError("batch normalisation has a factor in evaluation mode only: while training, its statistics "
