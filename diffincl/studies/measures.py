@@ -59,10 +59,11 @@ def examine(net: Network, data: ImageData, seed: int, parts: Sequence[str] = PAR
         found["corrupted"] = _corrupted(net, data, seed)
     if "deeper" in parts:
         found["deeper"] = _deeper(net, data)
-    if "sensitivity" in parts:
-        found |= _sensitivity(net, data)
-    if "radius" in parts:
-        found["radius"] = _radii(net, data, seed)
+    factor = net.sensitivity() if {"sensitivity", "radius"} & set(parts) else None
+    if factor and "sensitivity" in parts:
+        found |= {"factor": float(factor.value), "status": factor.status, "observed": _observed(net, data)}
+    if factor and "radius" in parts:
+        found["radius"] = _radii(net, data, float(factor.value), seed)
     return found
 
 
@@ -93,26 +94,22 @@ def _deeper(net: Network, data: ImageData) -> dict[str, dict[str, float]]:
     return found
 
 
-def _sensitivity(net: Network, data: ImageData) -> dict[str, Any]:
-    """The factor of the network up to its head, and the largest norm of its Jacobian at test samples."""
-    factor = net.sensitivity()
-    x = data.test_x[:DIFFERENTIATED]
-
+def _observed(net: Network, data: ImageData) -> float:
+    """The largest norm of the Jacobian of the head's argument at test samples."""
     def argument(sample: Tensor) -> Tensor:
         return net.argument(sample.unsqueeze(0)).squeeze(0)
 
+    x = data.test_x[:DIFFERENTIATED]
     jacobians = torch.func.vmap(torch.func.jacrev(argument), chunk_size=16)(x).detach()
-    observed = matrix_norm(jacobians.flatten(2).double(), 2).max()
-    return {"factor": float(factor.value), "status": factor.status, "observed": float(observed)}
+    return float(matrix_norm(jacobians.flatten(2).double(), 2).max())
 
 
-def _radii(net: Network, data: ImageData, seed: int) -> dict[str, dict[str, float]]:
+def _radii(net: Network, data: ImageData, factor: float, seed: int) -> dict[str, dict[str, float]]:
     """Shares of test samples that stay right: for every perturbation, by the bound, and under attack."""
     x, y = data.test_x[:ATTACKED], data.test_y[:ATTACKED]
     with torch.no_grad():
         logits = net(x).double()
     right = logits.argmax(-1) == y
-    factor = float(net.sensitivity().value)
     radius = robust_radius(logits, factor, net.head.weight.detach(), error=_rounding(net, x))
     certified = torch.where(right, radius, 0.0)
     found = {}
