@@ -19,7 +19,8 @@ def draw(study: str, tables: list[Table], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = {"depth": tables[:3], "corruption": tables, "regularisation": tables[1:], "certificate": tables[:2]}[study]
+    shown = {"depth": slice(3), "corruption": slice(None), "regularisation": slice(3, 5), "certificate": slice(2)}
+    panels = tables[shown[study]]
     figure = Figure(figsize=(4.8 * max(len(panels), 1.4), 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -35,6 +36,8 @@ def _panel(ax, table: Table) -> None:
     numbers = [_number(column) for column in table.columns]
     places = [n for n in numbers if n is not None] if None not in numbers[1:] and len(numbers) > 2 else []
     at = ([0.0] if numbers[0] is None else []) + places if places else list(range(len(table.columns)))
+    if 0.0 in places:  # λ over decades, and none
+        at = list(range(len(places)))
     scale = 100.0 if table.percent else 1.0
     families = len(table.rows)
     for k, (name, row) in enumerate(table.rows.items()):
@@ -43,7 +46,7 @@ def _panel(ax, table: Table) -> None:
         ax.errorbar([x for x, _ in points], [scale * m.value for _, m in points],
                     [scale * (m.spread or 0.0) for _, m in points], color=COLOURS[k % 9], marker=MARKS[k % 9], ms=5,
                     lw=1.4, capsize=2, ls="-" if places else "none", label=name)
-    if places and numbers[0] is not None:
+    if places and numbers[0]:
         ax.set_xscale("log", base=2)
     if places:
         ax.set_xticks(at, ["0" if n is None else c for n, c in zip(numbers, table.columns, strict=True)])

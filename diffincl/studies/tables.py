@@ -118,20 +118,22 @@ def _corruption(results: list[Result], grid: Grid) -> list[Table]:
 
 
 def _regularisation(results: list[Result], grid: Grid) -> list[Table]:
-    def row(value: Callable[[Value], float | None]) -> dict[Any, Mean | None]:
-        return over_seeds(results, lambda r: (r[0].family, r[0].job.recipe.control), value)
+    columns = sorted({cell.job.recipe.control for cell, _ in results})
 
-    def of(columns: dict[str, Callable[[Value], float | None]]) -> dict[str, tuple[Mean | None, ...]]:
-        means = [row(value) for value in columns.values()]
-        return {f"{family}, λ = {control:g}": tuple(m[family, control] for m in means) for family, control in means[0]}
+    def table(title: str, value: Callable[[Value], float | None], percent: bool = True) -> Table:
+        means = over_seeds(results, lambda r: (r[0].family, r[0].job.recipe.control), value)
+        families = dict.fromkeys(family for family, _ in means)
+        return Table(title, tuple(f"{c:g}" for c in columns), {f: tuple(means.get((f, c)) for c in columns)
+                                                               for f in families}, percent)
 
-    accuracy = {"clean": lambda v: v["clean"], "Gaussian noise 0.2": corrupted(*NOISE),
-                "structured noise 0.5": corrupted(*STRUCTURE)}
-    size = {"certified factor": lambda v: v["factor"], "observed": lambda v: v["observed"],
-            "J/λ": lambda v: v.get("exponent")}
-    return [Table("Accuracy (%)", tuple(accuracy), of(accuracy)),
-            Table("Sensitivity from the input to the argument of the head; the layers' factor is at most e^{J/λ}",
-                  tuple(size), of(size), percent=False)]
+    return [table("Accuracy (%) by λ, clean", lambda v: v["clean"]),
+            table(f"Accuracy (%) by λ, Gaussian noise {NOISE[1]}", corrupted(*NOISE)),
+            table(f"Accuracy (%) by λ, structured noise {STRUCTURE[1]}", corrupted(*STRUCTURE)),
+            table("Factor from the input to the argument of the head by λ, certified", lambda v: v["factor"], False),
+            table("Expansion from the input to the argument of the head by λ, observed", lambda v: v["observed"],
+                  False),
+            table("J/λ by λ, e^{J/λ} bounds the factor of the layers at any depth", lambda v: v.get("exponent"),
+                  False)]
 
 
 def _certificate(results: list[Result], grid: Grid) -> list[Table]:
