@@ -28,7 +28,7 @@ from ..statements import (
     merged,
     verdict,
 )
-from ..training import accuracy, fit
+from ..training import accuracy, alone, fit
 from .along import Along, along_of
 from .orders import Order, orders_of
 from .parts import Parts, Settings, blocks_in, parts_of
@@ -190,7 +190,8 @@ def _network(variant: str, data: ImageData, settings: Settings, store: Parts) ->
                       generator=Generator().manual_seed(settings.seed))
 
     def train() -> dict[str, Tensor]:
-        fit(net, data, epochs=settings.epochs, seed=settings.seed)
+        with alone():
+            fit(net, data, epochs=settings.epochs, seed=settings.seed)
         return net.state_dict()
 
     net.load_state_dict(store.keep(f"train {variant}", train))
