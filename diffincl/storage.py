@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["write_atomically"]
+__all__ = ["code_digest", "write_atomically"]
+
+
+def code_digest() -> str:
+    """Of this package's code and torch's version: results kept on disk belong to the code that made them."""
+    digest = hashlib.sha256(version("torch").encode())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

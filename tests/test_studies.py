@@ -83,6 +83,15 @@ def test_a_cell_of_other_settings_or_a_torn_one_is_run_again(tmp_path):
     assert len(list((tmp_path / "cells").iterdir())) == 2
 
 
+def test_a_cell_of_other_code_is_run_again(tmp_path, monkeypatch):
+    grid = Grid(families=("s",), depth=2, epochs=1, seeds=1)
+    studies.run("corruption", grid, tmp_path)
+    monkeypatch.setattr("diffincl.studies.runner._train", lambda *cell: {"failed": "run again"})
+    assert "failed" not in studies.run("corruption", grid, tmp_path)[0][1]
+    monkeypatch.setattr("diffincl.studies.runner.code_digest", lambda: "another")
+    assert studies.run("corruption", grid, tmp_path)[0][1] == {"failed": "run again"}
+
+
 def test_a_training_that_fails_is_told_and_does_not_stop_the_others(tmp_path, monkeypatch):
     def fail(trainer, advance=None):
         if trainer.recipe.seed == 1:

@@ -22,7 +22,7 @@ except ImportError:  # a system without such locks
 
 from ..nn import VARIANTS
 from ..statements import STATEMENTS, Block, blocks_of
-from ..storage import write_atomically
+from ..storage import code_digest, write_atomically
 from .orders import KINDS
 
 __all__ = ["Parts", "Settings", "blocks_in", "parts_of", "trials_of"]
@@ -83,9 +83,8 @@ class Parts:
     """Finished parts of a run on disk, found again only by a run of the same settings and the same code."""
 
     def __init__(self, directory: Path, settings: Settings):
-        code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.parent.rglob("*.py")))
-        key = json.dumps(asdict(settings), sort_keys=True).encode() + code + torch.__version__.encode()
-        self.directory = directory / hashlib.sha256(key).hexdigest()[:16]
+        key = json.dumps(asdict(settings), sort_keys=True) + code_digest()
+        self.directory = directory / hashlib.sha256(key.encode()).hexdigest()[:16]
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

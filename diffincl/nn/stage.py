@@ -74,9 +74,6 @@ class Stage(InclusionLayer):
     field: LayeredField  # type: ignore[assignment]  # no other
     directions: Tensor
 
-    field: LayeredField
-    directions: Tensor
-
     def __init__(self, variant: str, width: int, depth: int, *, image: Sequence[int] = (), hidden: int | None = None,
                  kernel: int = 3, horizon: float = 1.0, curves: str = "constant", limit: float = 1.0,
                  padding_mode: str = "zeros", generator: torch.Generator | None = None):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from .. import plot
 from ..storage import write_atomically
 from .tables import Mean, Table
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["draw"]
 
-# Okabe and Ito's palette, told apart with any colour vision; marks tell further.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#7F3C8D")
-MARKS = "osD^vP*Xh"
+COLOURS, MARKS = (*plot.COLOURS, "#999999", "#7F3C8D"), "osD^vP*Xh"  # families, told apart without colours, too
 
 
 def draw(study: str, tables: list[Table], path: Path) -> None:
@@ -27,11 +30,12 @@ def draw(study: str, tables: list[Table], path: Path) -> None:
     for ax, table in zip(axes, panels, strict=True):
         _panel(ax, table)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    rows = 1 if len(labels) <= 6 else 2
+    figure.legend(handles, labels, loc="outside lower center", ncols=-(-len(labels) // rows), frameon=False, fontsize=9)
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
 
 
-def _panel(ax, table: Table) -> None:
+def _panel(ax: Axes, table: Table) -> None:
     """Lines over the columns, bars of spread."""
     numbers = [_number(column) for column in table.columns]
     places = [n for n in numbers if n is not None] if None not in numbers[1:] and len(numbers) > 2 else []
@@ -55,6 +59,8 @@ def _panel(ax, table: Table) -> None:
         ax.set_xticks(at, table.columns, rotation=60, ha="right", fontsize=8)
     if not table.percent:
         ax.set_yscale("log")
+    ax.set_xlabel(table.axis)
+    ax.set_ylabel("%" if table.percent else "factor")
     title, _, rest = table.title.partition(",")
     ax.set_title((title + ("\n" + rest.strip() if rest else "")), fontsize=9.5)
     ax.grid(True, alpha=0.25)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..data import ImageData
-from ..storage import write_atomically
+from ..storage import code_digest, write_atomically
 from ..training import Trainer
 from .grids import STUDIES, Cell, Grid
 from .measures import examine
@@ -34,7 +34,7 @@ def run(study: str, grid: Grid, out: Path, *, folder: Path | None = None, worker
         A key of ``STUDIES``.
     grid : Grid
     out : Path
-        Finished cells lie in ``out``/cells; those with the same settings are not run again.
+        Finished cells lie in ``out``/cells; those of the same settings and the same code are not run again.
     folder : Path, optional
         Of the data, for CIFAR.
     workers : int
@@ -68,7 +68,7 @@ def run(study: str, grid: Grid, out: Path, *, folder: Path | None = None, worker
 def _finish(out: Path, cell: Cell, folder: Path | None) -> dict[str, Any]:
     """Train, examine and keep a cell."""
     value = _train(cell, folder)
-    entry = {"settings": asdict(cell), "value": value}
+    entry = {"settings": asdict(cell), "code": code_digest(), "value": value}
     write_atomically(_path(out, cell), lambda path: path.write_text(json.dumps(entry, indent=1)))
     return value
 
@@ -90,12 +90,13 @@ def _train(cell: Cell, folder: Path | None) -> dict[str, Any]:
 
 
 def _read(out: Path, cell: Cell) -> dict[str, Any] | None:
-    """A finished cell of the same settings."""
+    """A finished cell of the same settings and code."""
     try:
         entry = json.loads(_path(out, cell).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return entry["value"] if entry["settings"] == json.loads(json.dumps(asdict(cell))) else None
+    same = entry["settings"] == json.loads(json.dumps(asdict(cell))) and entry["code"] == code_digest()
+    return entry["value"] if same else None
 
 
 def _path(out: Path, cell: Cell) -> Path:

@@ -28,12 +28,13 @@ class Mean:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows by name, of one mean a column; ``percent`` says how to print."""
+    """Rows by name, of one mean a column; ``percent`` says how to print, ``axis`` what the columns are."""
 
     title: str
     columns: tuple[str, ...]
     rows: dict[str, tuple[Mean | None, ...]]
     percent: bool = True
+    axis: str = ""
 
     def markdown(self) -> str:
         """In Markdown."""
@@ -76,14 +77,16 @@ def _grid_table(title: str, results: list[Result], value: Callable[[Value], floa
     """Families against depths."""
     means = over_seeds(results, lambda r: (r[0].family, r[0].job.depth), value)
     families, depths = dict.fromkeys(k[0] for k in means), sorted({k[1] for k in means})
-    return Table(title, tuple(map(str, depths)), {f: tuple(means.get((f, d)) for d in depths) for f in families})
+    return Table(title, tuple(map(str, depths)), {f: tuple(means.get((f, d)) for d in depths) for f in families},
+                 axis="layers a stage")
 
 
 def _family_table(title: str, results: list[Result], columns: dict[str, Callable[[Value], float | None]],
-                  percent: bool = True) -> Table:
+                  percent: bool = True, axis: str = "") -> Table:
     """Families against quantities."""
     means = [over_seeds(results, lambda r: r[0].family, value) for value in columns.values()]
-    return Table(title, tuple(columns), {f: tuple(column[f] for column in means) for f in means[0]}, percent)
+    return Table(title, tuple(columns), {f: tuple(column[f] for column in means) for f in means[0]}, percent,
+                 axis)
 
 
 def corrupted(name: str, size: str) -> Callable[[Value], float | None]:
@@ -124,7 +127,7 @@ def _regularisation(results: list[Result], grid: Grid) -> list[Table]:
         means = over_seeds(results, lambda r: (r[0].family, r[0].job.recipe.control), value)
         families = dict.fromkeys(family for family, _ in means)
         return Table(title, tuple(f"{c:g}" for c in columns), {f: tuple(means.get((f, c)) for c in columns)
-                                                               for f in families}, percent)
+                                                               for f in families}, percent, "λ")
 
     return [table("Accuracy (%) by λ, clean", lambda v: v["clean"]),
             table(f"Accuracy (%) by λ, Gaussian noise {NOISE[1]}", corrupted(*NOISE)),
@@ -145,9 +148,9 @@ def _certificate(results: list[Result], grid: Grid) -> list[Table]:
     columns = {"clean": lambda v: v["clean"]}
     size = {"certified factor": lambda v: v["factor"], "observed": lambda v: v["observed"]}
     return [_family_table("Share (%) of test samples certified at ℓ2 radius", results,
-                          columns | {r: at(r, "certified") for r in radii}),
+                          columns | {r: at(r, "certified") for r in radii}, axis="ℓ2 radius"),
             _family_table("Accuracy (%) under attack (projected gradient ascent) at ℓ2 radius", results,
-                          columns | {r: at(r, "attacked") for r in radii}),
+                          columns | {r: at(r, "attacked") for r in radii}, axis="ℓ2 radius"),
             _family_table("Sensitivity from the input to the argument of the head", results, size, percent=False)]
 
 
