@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,7 +19,7 @@ from .train_command import add_train
 
 __all__ = ["main"]
 
-HOLDS, VIOLATED, BAD_USAGE = 0, 1, 2  # argparse exits with 2 too
+HOLDS, VIOLATED, BAD_USAGE, BROKEN_OFF = 0, 1, 2, 3  # argparse exits with 2 too
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Check the stability theorems on random instances and on three networks trained on real images, "
                     "attack them by gradient ascent, and put each to a control that must violate it. Under torchrun "
                     "--nproc-per-node P -m diffincl check … the processes share the work. Exit status: 0 all hold, 1 a "
-                    "statement is violated or a control is not, 2 bad usage.",
+                    "statement is violated or a control is not, 2 bad usage, 3 a worker process was killed.",
         epilog="statements: " + "; ".join(f"{s.label} {s.title}" for s in STATEMENTS.values()))
     check.add_argument("labels", nargs="*", metavar="LABEL", type=_label, help="statements to check (default: all)")
     check.add_argument("--trials", type=_positive, metavar="N",
@@ -88,7 +89,13 @@ def _check(options: argparse.Namespace) -> int:
         print(f"diffincl check: error: --out must be a folder that can be written; {error}", file=sys.stderr)
         return BAD_USAGE
     with experiment.shards() as among:
-        outcome = _run(settings, options, among)
+        try:
+            outcome = _run(settings, options, among)
+        except BrokenProcessPool:
+            print(f"diffincl check: error: a worker process was killed, perhaps for want of memory. What is finished "
+                  f"is kept in {options.out}: run the same command again, with fewer --workers than "
+                  f"{options.workers} if it happens again.", file=sys.stderr)
+            return BROKEN_OFF
         among.exchange({})  # all have read the parts
         if among.first:
             page = report.write(outcome, options.out)

@@ -3,9 +3,11 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -285,6 +287,25 @@ def test_a_process_of_torchrun_ends_with_it():
         killed = time.monotonic()
         assert launcher.stdout.read() == ""  # comes when the process, which could still write, has ended
     assert time.monotonic() - killed < 300
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the workers through /proc")
+def test_a_worker_that_is_killed_is_told_in_one_line_and_what_is_finished_stays(tmp_path):
+    command = [sys.executable, "-m", "diffincl", "check", "C3", "--trials", "1000000", "--workers", "2",
+               "--out", str(tmp_path)]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    workers, end = [], time.monotonic() + 120
+    while not workers and time.monotonic() < end:
+        time.sleep(0.2)
+        if list(tmp_path.glob("parts/*/*.pt")):
+            children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+            workers = [pid for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(int(workers[0]), signal.SIGKILL)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 3
+    assert "a worker process was killed" in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.glob("parts/*/*.pt"))
 
 
 def test_a_damaged_part_is_computed_again(tmp_path):
