@@ -40,6 +40,26 @@ def test_the_table_of_orders(name, regime):
     assert exact.observed_order(problem, scheme, numbers, phases) == pytest.approx(order, abs=0.15)
 
 
+def projected_heun(problem, n):
+    """Heun's step of −F with the prox after it only, the usual advice: the largest error over time."""
+    flow, x, horizon, solution = problem()
+    t = torch.linspace(0, horizon, n + 1, dtype=F64)
+    worst = 0.0
+    for a, b in zip(t[:-1], t[1:], strict=True):
+        k = flow.field(a, x)
+        x = flow.g.prox(x - 0.5 * (b - a) * (k + flow.field(b, x - (b - a) * k)), float(b - a), b)
+        worst = max(worst, float((x - solution(float(b))).abs().max()))
+    return worst
+
+
+@pytest.mark.parametrize(("problem", "order"), [
+    (exact.decay, 2), (exact.face, 1), (exact.spiral, 1), (exact.moving_half_plane, 1), (exact.disk, 1),
+    (exact.radial, 1), (exact.elastic, 1), (exact.crossing, 1)], ids=lambda p: getattr(p, "__name__", str(p)))
+def test_projecting_after_the_step_only_loses_the_order(problem, order):
+    few, many = (max(projected_heun(problem, n + k) for k in range(8)) for n in (100, 400))
+    assert math.log(few / many) / math.log(407 / 107) == pytest.approx(order, abs=0.25)
+
+
 def test_trapezoid_between_the_two_is_of_order_one():
     assert exact.observed_order(exact.decay, di.Trapezoid(0.75), (25, 100)) == pytest.approx(1.0, abs=0.1)
     assert di.Trapezoid(0.75).order == 1
