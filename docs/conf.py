@@ -86,6 +86,31 @@ def escape_mathematics(app: Sphinx, what: str, name: str, thing: object, options
                            for k, part in enumerate(parts))
 
 
+# A letter or sign with an index or exponent, as in x_k, E_{k+1}, prox_h, e^{−t}.
+INDEX = re.compile(r"((?:prox|max|min|[∏Σ∫‖)]|(?<![A-Za-z])[A-Za-zΑ-Ωα-ωφℓ∂][0-9₀-₉]?))([_^])(\{[^{}]+\}|[A-Za-zα-ω∞0-9]+)")
+
+
+def set_indices(app: Sphinx, doctree: nodes.document) -> None:
+    """Show x_k with an index in the pages, where formulas are plain text; docstrings stay as they are written."""
+    if app.env.docname.startswith(("api/", "notebooks/")):
+        return
+    for text in [t for t in doctree.findall(nodes.Text) if not isinstance(t.parent, nodes.literal | nodes.literal_block)]:
+        pieces = INDEX.split(text.astext())
+        if len(pieces) > 1:
+            parts: list[nodes.Node] = []
+            for before, base, sign, index in zip(pieces[::4], pieces[1::4], pieces[2::4], pieces[3::4], strict=False):
+                kind = nodes.subscript if sign == "_" else nodes.superscript
+                parts += [nodes.Text(before + base), kind("", index.strip("{}"))]
+            text.parent.replace(text, [*parts, nodes.Text(pieces[-1])])
+
+
+def strip_blocks(app: Sphinx, doctree: nodes.document) -> None:
+    """Without the blank line by which doctest knows where an output ends."""
+    for block in doctree.findall(nodes.literal_block):
+        block.rawsource = block.rawsource.rstrip()
+        block[:] = [nodes.Text(block.astext().rstrip())]
+
+
 def words_to_text(app: Sphinx, doctree: nodes.document) -> None:
     """Docstrings say types in words, "optional" or "Tensor (T,)": only names of the package become links."""
     for node in list(doctree.findall(pending_xref)):
@@ -106,5 +131,6 @@ def find_by_last_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, co
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", escape_mathematics, priority=400)
-    app.connect("doctree-read", words_to_text)
+    for change in (words_to_text, set_indices, strip_blocks):
+        app.connect("doctree-read", change)
     app.connect("missing-reference", find_by_last_name)
