@@ -20,8 +20,8 @@ def as_mathml(tex: str, block: bool) -> str:
 
     Examples
     --------
-    >>> as_mathml(r"\\sigma", block=False)
-    '<math xmlns="http://www.w3.org/1998/Math/MathML">\\n  <mi>σ</mi>\\n</math>'
+    >>> as_mathml(r"\sigma", block=False)
+    '<math xmlns="http://www.w3.org/1998/Math/MathML">\n  <mi>σ</mi>\n</math>'
     """
     return latex2mathml.tex2mathml(tex, as_block=block)
 
@@ -40,7 +40,7 @@ def _append(translator, node: nodes.Element, block: bool) -> None:
     tex = node.astext()
     try:
         translator.body.append(as_mathml(tex, block))
-    except MathError as error:
+    except (MathError, AttributeError) as error:  # the second for a stray \\ outside a table
         logger.warning("formula %r is not understood (%s); write it with other commands", tex, error, location=node)
         translator.body.append(f"<code>{translator.encode(tex)}</code>")
     raise nodes.SkipNode

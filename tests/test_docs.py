@@ -98,7 +98,7 @@ def test_code_is_run_by_the_suite(page):
 
 def test_the_suite_collects_the_pages():
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert '"README.md", "docs/*.md"' in settings
+    assert '"README.md", "docs/*.md",' in settings
     assert "--doctest-glob=*.md" in settings
 
 
