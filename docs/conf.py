@@ -20,7 +20,8 @@ project = "diffincl"
 version = release = diffincl.__version__
 author = copyright = "the authors of diffincl, MIT licence"
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_nb", "sphinx_copybutton", "mathml"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_nb", "sphinx_copybutton",
+              "mathml"]
 exclude_patterns = ["_build"]
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
@@ -87,14 +88,16 @@ def escape_mathematics(app: Sphinx, what: str, name: str, thing: object, options
 
 
 # A letter or sign with an index or exponent, as in x_k, E_{k+1}, prox_h, e^{−t}.
-INDEX = re.compile(r"((?:prox|max|min|[∏Σ∫‖)]|(?<![A-Za-z])[A-Za-zΑ-Ωα-ωφℓ∂][0-9₀-₉]?))([_^])(\{[^{}]+\}|[A-Za-zα-ω∞0-9]+)")
+INDEX = re.compile(r"((?:prox|max|min|[∏Σ∫‖)]|(?<![A-Za-z])[A-Za-zΑ-Ωα-ωφℓ∂][0-9₀-₉]?))([_^])"
+                   r"(\{[^{}]+\}|[A-Za-zα-ω∞0-9]+)")
 
 
 def set_indices(app: Sphinx, doctree: nodes.document) -> None:
     """Show x_k with an index in the pages, where formulas are plain text; docstrings stay as they are written."""
     if app.env.docname.startswith(("api/", "notebooks/")):
         return
-    for text in [t for t in doctree.findall(nodes.Text) if not isinstance(t.parent, nodes.literal | nodes.literal_block)]:
+    code = nodes.literal | nodes.literal_block
+    for text in [t for t in doctree.findall(nodes.Text) if not isinstance(t.parent, code)]:
         pieces = INDEX.split(text.astext())
         if len(pieces) > 1:
             parts: list[nodes.Node] = []

@@ -18,7 +18,9 @@ HERE = Path(__file__).parent
 F64 = torch.float64
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
-         "axes.titlesize": 11, "legend.frameon": True, "legend.edgecolor": "none", "legend.framealpha": 0.9, "axes.axisbelow": True, "lines.linewidth": 2, "savefig.dpi": 160,
+         "axes.titlesize": 11,
+         "legend.frameon": True, "legend.edgecolor": "none",
+         "legend.framealpha": 0.9, "axes.axisbelow": True, "lines.linewidth": 2, "savefig.dpi": 160,
          "svg.hashsalt": "diffincl"}
 
 A, CENTRE = torch.tensor([[0.3, 2.0], [-2.0, 0.3]], dtype=F64), torch.tensor([0.8, 0.5], dtype=F64)
@@ -56,11 +58,12 @@ def portrait(ax: Axes, layers: int) -> None:
     ax.quiver(*points.T, *v.T, color="0.72", angles="xy", scale_units="xy", scale=1, width=0.005, zorder=1)
     ax.plot(*x.T, color=BLUE, label="flow", zorder=3)
     rests = (x == 0).any(-1, keepdim=True)
-    ax.plot(*torch.where(rests, x, torch.nan).T, color=ORANGE, lw=5, solid_capstyle="butt", label="at rest on the boundary",
-            zorder=4, clip_on=False)
+    ax.plot(*torch.where(rests, x, torch.nan).T, color=ORANGE, lw=5, solid_capstyle="butt",
+            label="at rest on the boundary", zorder=4, clip_on=False)
     ax.plot(*network.T, "o", color=GREEN, ms=3.6, label=f"network of {layers} layers", zorder=5, clip_on=False)
     ax.plot(*START, "o", color="black", ms=6, zorder=6)
-    ax.set(xlim=(0, 2.4), ylim=(0, 2.4), xlabel="x₁", ylabel="x₂", title="A network is a projected Euler method", aspect="equal")
+    ax.set(xlim=(0, 2.4), ylim=(0, 2.4), xlabel="x₁", ylabel="x₂", aspect="equal",
+           title="A network is a projected Euler method")
     ax.grid(False)
     ax.legend(loc="upper right", fontsize=8.5)
 
@@ -126,8 +129,7 @@ def orders() -> Figure:
     end = exact(torch.tensor([0.0, END], dtype=F64)).x[-1]
     numbers = [round(25 * 2**k) for k in range(8)]
     methods: dict[str, Callable[[int], Tensor]] = {"Heun, clamped after the step": clamped_heun} | {
-        type(s).__name__: lambda n, s=s: di.solve(spiral(), START, torch.linspace(0, END, n + 1, dtype=F64), scheme=s).x[-1]
-        for s in (di.ForwardEuler(), di.ProxHeun(), di.ARS222())}
+        type(s).__name__: lambda n, s=s: steps(s, n) for s in (di.ForwardEuler(), di.ProxHeun(), di.ARS222())}
     for (name, method), colour, mark in zip(methods.items(), (ORANGE, YELLOW, BLUE, GREEN), "so^v", strict=True):
         errors = [max(float((method(n + k) - end).norm()) for k in range(5)) for n in numbers]
         ax.loglog(numbers, errors, marker=mark, ms=5, color=colour, label=name)
@@ -138,6 +140,11 @@ def orders() -> Figure:
     ax.set(xlabel="steps", ylabel="error at the end")
     ax.legend(loc="lower left", fontsize=9)
     return figure
+
+
+def steps(scheme: di.ForwardEuler | di.ProxHeun | di.ARS222, n: int) -> Tensor:
+    """The spiral at its end after n steps."""
+    return di.solve(spiral(), START, torch.linspace(0, END, n + 1, dtype=F64), scheme=scheme).x[-1]
 
 
 def clamped_heun(n: int) -> Tensor:
@@ -156,7 +163,8 @@ def ladder() -> Figure:
     from stability.worst import worst_over_biases, worst_pair
 
     figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.2), layout="constrained", sharey=True)
-    rungs = {"global": "R1 global", "centred": "R2 centred", "scaled": "R3 scaled", "exact": "R4 exact", "step": "R8 step"}
+    rungs = {"global": "R1 global", "centred": "R2 centred", "scaled": "R3 scaled", "exact": "R4 exact",
+             "step": "R8 step"}
     for ax, kind, title in zip(axes, ("resnet", "d", "s"), ("ResNet", "ResNet-D", "ResNet-S"), strict=True):
         net = random_net(kind, 12, False, torch.Generator().manual_seed(0))
         worst = max(worst_pair(net, flow=False, seed=0, pairs=8, iterations=60),

@@ -25,7 +25,8 @@ def without_code(text):
 def anchors(page):
     """The anchors of a page as GitHub and myst make them from its headings."""
     text = page.read_text(encoding="utf-8")
-    included = [anchors((page.parent / name).resolve()) for name in re.findall(r"^```\{include\} (\S+)", text, re.MULTILINE)]
+    names = re.findall(r"^```\{include\} (\S+)", text, re.MULTILINE)
+    included = [anchors((page.parent / name).resolve()) for name in names]
     headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
     return slugs.union(*included)
@@ -80,7 +81,8 @@ def test_every_public_name_is_in_the_reference():
 
 
 def blocks_with_prompts(text):
-    return [block for block in re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL) if block.startswith(">>>")]
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if block.startswith(">>>")]
 
 
 @EVERY

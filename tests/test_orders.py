@@ -1,6 +1,7 @@
 """Schemes against exact solutions: the table of orders, problems without error, and what no fixed step can do."""
 
 import math
+from itertools import pairwise
 
 import exact
 import pytest
@@ -45,7 +46,7 @@ def projected_heun(problem, n):
     flow, x, horizon, solution = problem()
     t = torch.linspace(0, horizon, n + 1, dtype=F64)
     worst = 0.0
-    for a, b in zip(t[:-1], t[1:], strict=True):
+    for a, b in pairwise(t):
         k = flow.field(a, x)
         x = flow.g.prox(x - 0.5 * (b - a) * (k + flow.field(b, x - (b - a) * k)), float(b - a), b)
         worst = max(worst, float((x - solution(float(b))).abs().max()))
