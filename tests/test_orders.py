@@ -1,6 +1,7 @@
 """Schemes against exact solutions: the table of orders, problems without error, and what no fixed step can do."""
 
 import math
+from itertools import pairwise
 
 import exact
 import pytest
@@ -38,6 +39,26 @@ def test_the_table_of_orders(name, regime):
     numbers = (100, 400) if name in EXPLICIT else (25, 100)
     phases = phases if order == 2 else min(phases, 3)
     assert exact.observed_order(problem, scheme, numbers, phases) == pytest.approx(order, abs=0.15)
+
+
+def projected_heun(problem, n):
+    """Heun's step of −F with the prox after it only, the usual advice: the largest error over time."""
+    flow, x, horizon, solution = problem()
+    t = torch.linspace(0, horizon, n + 1, dtype=F64)
+    worst = 0.0
+    for a, b in pairwise(t):
+        k = flow.field(a, x)
+        x = flow.g.prox(x - 0.5 * (b - a) * (k + flow.field(b, x - (b - a) * k)), float(b - a), b)
+        worst = max(worst, float((x - solution(float(b))).abs().max()))
+    return worst
+
+
+@pytest.mark.parametrize(("problem", "order"), [
+    (exact.decay, 2), (exact.face, 1), (exact.spiral, 1), (exact.moving_half_plane, 1), (exact.disk, 1),
+    (exact.radial, 1), (exact.elastic, 1), (exact.crossing, 1)], ids=lambda p: getattr(p, "__name__", str(p)))
+def test_projecting_after_the_step_only_loses_the_order(problem, order):
+    few, many = (max(projected_heun(problem, n + k) for k in range(8)) for n in (100, 400))
+    assert math.log(few / many) / math.log(407 / 107) == pytest.approx(order, abs=0.25)
 
 
 def test_trapezoid_between_the_two_is_of_order_one():
