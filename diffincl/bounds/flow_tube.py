@@ -90,8 +90,7 @@ def flow_tube(flow: Inclusion, t: Tensor | list[float], x0: Tensor, radius: floa
     rows = [r]
     for k in range(len(pieces.h)):
         step = _Step(_segment(pieces, k), lower, upper, pieces.rate[k])
-        tube = step(tube if k and not moving and pieces.interval[k - 1] == pieces.interval[k] else
-                    replace(tube, known=None))
+        tube = step(tube if _same_weights(pieces, k) else replace(tube, known=None))
         rows.append(tube.r)
     return pieces.bound(torch.stack(rows).reshape(-1, *batch), "C3 with rate R7 (tube)", DISTANCE, 2)
 
@@ -110,6 +109,11 @@ def _plan(flow: Inclusion, t: Tensor | list[float], steps: Fixed | None) -> Plan
         if k + 1 in coarse.saves:
             saves.add(len(ends) - 1)
     return Plan(tuple(ends), tuple(sorted(saves)))
+
+
+def _same_weights(pieces: Pieces, k: int) -> bool:
+    """Whether piece k has the weights of the one before."""
+    return k > 0 and pieces.interval is not None and bool(pieces.interval[k - 1] == pieces.interval[k])
 
 
 def _segment(pieces: Pieces, k: int) -> Segment:
