@@ -174,6 +174,21 @@ def test_the_middle_is_the_flow_up_to_its_defect(moving, name):
     assert most > 0.1
 
 
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_a_coordinate_that_leaves_the_boundary_within_a_piece_is_a_defect(side):
+    """x_0' = ±(x_1 − ½), x_1' = 1 from (boundary, 0.45): held at first, at 0.05 it leaves; 0.01125 away at 0.2."""
+    A1, A2 = torch.tensor([[0.0, 1.0]], dtype=F64), torch.tensor([[-side], [0.0]], dtype=F64)
+    b2 = torch.tensor([-0.5 * side, 1.0], dtype=F64)
+    g = di.Box(0.0, 9.0) if side > 0 else di.Box(-9.0, 0.0)
+    x = torch.tensor([[0.0, 0.45]], dtype=F64)
+    lower, upper = torch.tensor([[g.lower, 0.0]], dtype=F64), torch.tensor([[g.upper, 9.0]], dtype=F64)
+    path = follow(Segment(0.2, Weights(A1, torch.zeros(1, dtype=F64), A2, b2), None), x, lower, upper)
+    assert bool(path.held[0, 0])
+    truth = torch.tensor([[side * 0.01125, 0.65]], dtype=F64)
+    assert float(vector_norm(path.end - truth)) == pytest.approx(0.01125)
+    assert float(path.defect[0, 0]) == pytest.approx(0.15, rel=1e-9)  # the speed at the end of the piece
+
+
 def test_pieces_as_asked_for():
     """Coarser pieces are valid, finer ones better; the save times stay."""
     flow, x0 = flow_of("resnet", di.Orthant(), 1), starts(di.Orthant())
