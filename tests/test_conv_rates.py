@@ -149,6 +149,97 @@ def test_no_scaling_near_the_optimised_one_is_better_on_a_large_image(torus):
     assert best <= plain * (1 + 1e-9) <= float(conv.uniform(K1, K2, (24, 24)).value) * 1.5
 
 
+def dense_measure(A1, A2, p):
+    """R6 term by term."""
+    U, V = (A2, A1) if p == INF else (A1.T, A2.T)
+    rows = torch.zeros(len(U), dtype=F64)
+    for i in range(len(U)):
+        for k in range(len(V)):
+            others = V[k].abs().sum() - V[k, i].abs()
+            rows[i] += U[i, k].abs() * torch.relu(-torch.sign(U[i, k]) * V[k, i] + others)
+    return float(rows.max())
+
+
+@pytest.mark.parametrize(("image", "k1", "k2"), [*SHAPES, ((9,), (3,), (5,)), ((7, 6), (3, 2), (2, 3))])
+@pytest.mark.parametrize(("mode", "transposed"), MODES)
+def test_the_measure_is_that_of_a_pixel_inside(image, k1, k2, mode, transposed):
+    """Equal to R6 of the matrices where the taps of some pixel are all in the image, above it elsewhere."""
+    inside = all(n >= 2 * max(a, b) - 1 for n, a, b in zip(image, k1, k2, strict=True))
+    for seed in range(2):
+        K1, K2 = kernels(k1, k2, transposed, seed)
+        A1, A2 = matrices(K1, K2, image, mode, transposed)
+        for p in (1, INF):
+            truth = dense_measure(A1, A2, p)
+            assert truth == pytest.approx(float(rates.measure(A1, A2, p).value), rel=1e-12)
+            found = conv.measure(K1, K2, image, p, padding_mode=mode, transposed=transposed)
+            assert found.status == "certified"
+            assert truth * (1 - 1e-14) <= float(found.value)
+            if inside:
+                assert float(found.value) <= truth * (1 + 1e-12)
+
+
+def test_the_measure_where_taps_meet_on_a_small_circle():
+    for n in (1, 2, 3):
+        for seed in range(20):
+            K1, K2 = kernels((3,), (3,), False, seed)
+            A1, A2 = (sum(torch.roll(torch.eye(n, dtype=F64), 1 - a, 0)[None, :, None] * K[:, None, :, a, None]
+                          for a in range(3)).reshape(K.shape[0] * n, K.shape[1] * n) for K in (K1, K2))
+            for p in (1, INF):
+                found = conv.measure(K1, K2, (n,), p, padding_mode="circular").value
+                assert dense_measure(A1, A2, p) <= float(found) * (1 + 1e-14)
+
+
+@pytest.mark.parametrize("p", [1, INF])
+def test_the_measure_bounds_every_pattern(p):
+    """Patterns drawn and improved one unit at a time, against the matrix measure itself."""
+    worst = 0.0
+    for seed in range(8):
+        K1, K2 = (0.3 * K for K in kernels((3,), (3,), False, seed, hidden=2))
+        K1[:, :, 1] += 1.0
+        A1, A2 = matrices(K1, K2, (5,), "zeros", False)
+        bound = float(conv.measure(K1, K2, (5,), p).value)
+        D = (normal(64, 10, seed=seed) > 0).to(F64)
+        for k in list(range(10)) * 2:
+            both = torch.stack([D, D])
+            both[0, :, k], both[1, :, k] = 0, 1
+            J = -(A2 * both.unsqueeze(-2)) @ A1
+            J = J if p == INF else J.mT
+            mu = (J.abs().sum(-1) - J.diagonal(dim1=-2, dim2=-1).abs() + J.diagonal(dim1=-2, dim2=-1)).amax(-1)
+            D = torch.where((mu[0] > mu[1]).unsqueeze(-1), both[0], both[1])
+            worst = max(worst, float(mu.max()) / bound)
+    assert 0.7 < worst <= 1
+
+
+@pytest.mark.parametrize(("mode", "transposed"), MODES)
+def test_the_centred_rate_lies_between_the_best_uniform_scaling_and_the_dense_one(torus, mode, transposed):
+    """With q of its own no rate of one number for all is lower by much; R2 of the matrices is above."""
+    options = {"padding_mode": mode, "transposed": transposed}
+    for seed in range(4):
+        K1, K2 = kernels((3, 3), (3, 3), transposed, seed)
+        K2 = K2 + (K1 if transposed else K1.transpose(0, 1).flip(2, 3)) * (-1) ** seed * seed
+        A1, A2 = matrices(K1, K2, (6, 6), mode, transposed)
+        value = float(conv.centred(K1, K2, (6, 6), **options).value)
+        room = 1e-9 if mode == "circular" else 0.1
+        assert value <= float(rates.centred(A1, A2).value) * (1 + room)
+        assert value >= float(rates.exact_estimate(A1, A2).value)
+        lipschitz = float(conv.uniform(K1, K2, (6, 6), **options).value)
+        q = (float(matrix_norm(A1, 2)) / float(matrix_norm(A2, 2))) ** 0.5
+        assert value == pytest.approx(0.25 * float(matrix_norm(q * A2 - A1.T / q, 2)) ** 2, rel=2 * room)
+        assert value <= lipschitz * (1 + 1e-12)
+        assert float(conv.scaled(K1, K2, (6, 6), **options).value) <= value * (1 + 1e-6)
+
+
+def test_the_centred_rate_of_special_branches():
+    K = normal(3, 2, 3)
+    assert float(conv.centred(K, K, (6,), transposed=True).value) == 0
+    assert float(conv.centred(0 * K, K, (6,), transposed=True).value) == 0
+    assert float(conv.centred(1e-200 * K, 1e200 * K, (6,), transposed=True).value) < 1e-12
+    both = conv.centred(torch.stack([K, 2 * K]), torch.stack([-K, K]), (6,), transposed=True)
+    L = float(conv.uniform(K, K, (6,), transposed=True).value)
+    assert float(both.value[0]) == pytest.approx(L, rel=1e-9)
+    assert float(both.value[1]) < 1e-9
+
+
 def test_the_ladder_of_a_branch_descends(torus):
     for transposed in (False, True):
         K1, K2 = kernels((3, 3), (3, 3), transposed, hidden=6)
@@ -296,6 +387,9 @@ ONE, PAIR = torch.ones(1, 1, 3), torch.ones(2, 1, 3)
     (lambda: conv.scaled(ONE, ONE, (8,), status="estimate"), "status must be one of 'certified', 'float'"),
     (lambda: conv.scaled(ONE, ONE, (8,), scaling=torch.ones(2)), r"scaling must have shape \(1,\)"),
     (lambda: conv.scaled(ONE, ONE, (8,), scaling=-torch.ones(1)), "scaling must be positive and finite; got -1"),
+    (lambda: conv.measure(ONE, ONE, (8,), 2), r"bounds ℓ1 and ℓ∞; got p = 2. Use rates.conv.scaled"),
+    (lambda: conv.measure(ONE, ONE, (8, 8), 1), r"K1 must have shape \(\*batch, out, in, kh, kw\)"),
+    (lambda: conv.centred(ONE, ONE, (8,), status="estimate"), "status must be one of 'certified', 'float'"),
     (lambda: conv.step(ONE, ONE, (8,), -0.1), "h must be positive and finite; got -0.1"),
     (lambda: conv.step(ONE, ONE, (8,), 0.1, multiplier=torch.zeros(1)), "multiplier must be positive"),
     (lambda: conv.uniform(ONE * torch.nan, ONE, (8,)), "K1 must be finite"),

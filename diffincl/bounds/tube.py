@@ -18,7 +18,7 @@ from ..steps import Fixed, plan
 from .discrete import step_constants
 from .pieces import DISTANCE, Bound, pieces_of, require_hypothesis
 
-__all__ = ["tube"]
+__all__ = ["radius_of", "require_one_network", "tube"]
 
 
 def tube(flow: Inclusion, t: Tensor | list[float], x0: Tensor, radius: float | Tensor, *,
@@ -70,16 +70,14 @@ def tube(flow: Inclusion, t: Tensor | list[float], x0: Tensor, radius: float | T
     rounding of the trajectory in the middle and of M counts as errors of the layers (D8). Theory §5, R7.
     """
     require_hypothesis(flow)
-    if not isinstance(flow.field, ResNetField) or flow.field.ensemble:
-        raise ValueError("a tube needs the weights of one network: a ResNet field without leading dimensions. Take the "
-                         "networks of an ensemble one by one.")
+    require_one_network(flow)
     layout = plan(flow.field, t, steps)
     flow.validate(x0, layout.t[0])
     batch, x = x0.shape[:-1], x0.detach().to("cpu", torch.float64).reshape(-1, x0.shape[-1])
     pieces = pieces_of(flow, layout, "step", 2)
     assert pieces.left is not None
     one = torch.eye(x.shape[-1], dtype=torch.float64).expand(len(x), -1, -1)
-    ball = _Ball(x, one, _radius(radius, batch), torch.zeros(len(x), dtype=torch.float64))
+    ball = _Ball(x, one, radius_of(radius, batch), torch.zeros(len(x), dtype=torch.float64))
     rows = [ball.size]
     for k, c in enumerate(step_constants(pieces, "step", torch.zeros_like(pieces.rate))):
         layer = _Layer(Weights(*(w[k] for w in pieces.left)), c.h, c.euler, flow.g)
@@ -88,7 +86,14 @@ def tube(flow: Inclusion, t: Tensor | list[float], x0: Tensor, radius: float | T
     return pieces.bound(torch.stack(rows).reshape(-1, *batch), "D1 with rate R7 (tube)", DISTANCE, 2)
 
 
-def _radius(radius: float | Tensor, batch: torch.Size) -> Tensor:
+def require_one_network(flow: Inclusion) -> None:
+    """A tube follows one trajectory at a time through one set of weights."""
+    if not isinstance(flow.field, ResNetField) or flow.field.ensemble:
+        raise ValueError("a tube needs the weights of one network: a ResNet field without leading dimensions. Take the "
+                         "networks of an ensemble one by one, and small images with ConvResNetField.dense.")
+
+
+def radius_of(radius: float | Tensor, batch: torch.Size) -> Tensor:
     value = torch.as_tensor(radius, dtype=torch.float64).detach().cpu()
     if not bool(((value >= 0) & torch.isfinite(value)).all()):
         raise ValueError(f"radius must be finite and nonnegative; got {float(value.min()):g} as its least entry.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +11,8 @@ from torch import Tensor
 from .. import _check
 from .layered import LayeredField, Nonnegative, Symmetric, Weight, same_kind
 from .pieces import Weights
+from .resnet import ResNetDField, ResNetField, ResNetSField
+from .written import WrittenOut, image_size
 
 __all__ = ["ConvResNetDField", "ConvResNetField", "ConvResNetSField", "adjoint_kernel", "convolve"]
 
@@ -102,16 +106,58 @@ class ConvResNetField(LayeredField):
 
     def validate(self, x0: Tensor) -> None:
         """x0 (*batch, d, H, W) or (*batch, d, L) in the dtype and on the device of the weights."""
-        weights = self.weights_now()
-        A1, A2 = weights.A1, weights.A2
+        A1 = self.weights_now().A1
         dims = self.state_dims - 1
         if x0.ndim <= dims or x0.shape[-dims - 1] != A1.shape[1]:
             sizes = ("L",) if dims == 1 else ("H", "W")
             raise ValueError(f"x0 must have shape (*batch, {A1.shape[1]}, {', '.join(sizes)}), the channels of A1; "
                              f"got {_check.describe(x0)}.")
         same_kind("x0", x0, A1)
-        half = torch.maximum(torch.tensor(A1.shape[2:]), torch.tensor(A2.shape[2:])) // 2
-        image = tuple(x0.shape[-dims:])
+        self._require_image(tuple(x0.shape[-dims:]))
+
+    def dense(self, image: Sequence[int]) -> ResNetField:
+        """The same field on images of one size as a dense one, with the convolutions written out as matrices.
+
+        For what asks for matrices: rate="exact" and "weighted", ``bounds.tube``, ``ExactFlow``. The state of the dense
+        field is that of this one flattened, ``x.flatten(-3)`` (of signals ``x.flatten(-2)``).
+
+        Parameters
+        ----------
+        image : (height, width) or (length,)
+
+        Returns
+        -------
+        ResNetField
+            ``ResNetDField`` of a ``ConvResNetDField``, ``ResNetSField`` of a ``ConvResNetSField``; curves stay curves,
+            and gradients reach the kernels.
+
+        Raises
+        ------
+        ValueError
+            If the matrices of all layers would have more than 2²⁶ entries.
+
+        Examples
+        --------
+        >>> import torch
+        >>> difference = torch.tensor([[[-1.0, 1.0, 0.0]]])
+        >>> field = ConvResNetSField(difference, torch.zeros(1), torch.zeros(1))
+        >>> field.dense((3,)).A.values
+        tensor([[ 1.,  0.,  0.],
+                [-1.,  1.,  0.],
+                [ 0., -1.,  1.]])
+        """
+        at = self._written(image)
+        at.require_room([self.A1, self.A2])
+        return ResNetField(at.matrix(self.A1), at.vector(self.b1), at.matrix(self.A2), at.vector(self.b2))
+
+    def _written(self, image: Sequence[int]) -> WrittenOut:
+        size = image_size(image, self.state_dims - 1)
+        self._require_image(size)
+        return WrittenOut(size, self.padding_mode)
+
+    def _require_image(self, image: tuple[int, ...]) -> None:
+        weights = self.weights_now()
+        half = torch.maximum(torch.tensor(weights.A1.shape[2:]), torch.tensor(weights.A2.shape[2:])) // 2
         if self.padding_mode == "circular" and bool((half > torch.tensor(image)).any()):
             raise ValueError(f"circular padding may go round the image once at most; got padding "
                              f"{tuple(half.tolist())} for an image of size {image}. Use a smaller kernel or "
@@ -137,6 +183,12 @@ class ConvResNetDField(Nonnegative, ConvResNetField):
     def __init__(self, A1: Weight, b1: Weight, A2: Weight, b2: Weight, *, padding_mode: str = "zeros"):
         super().__init__(A1, b1, A2, b2, padding_mode=padding_mode)
         self.check_structure()
+
+    def dense(self, image: Sequence[int]) -> ResNetDField:
+        """The same field on images of one size as a dense one: see ``ConvResNetField.dense``."""
+        at = self._written(image)
+        at.require_room([self.A1, self.A2])
+        return ResNetDField(at.matrix(self.A1), at.vector(self.b1), at.matrix(self.A2), at.vector(self.b2))
 
 
 class ConvResNetSField(Symmetric, ConvResNetField):
@@ -166,3 +218,9 @@ class ConvResNetSField(Symmetric, ConvResNetField):
         LayeredField.__init__(self)
         self.padding_mode = _check.choice("padding_mode", padding_mode, PADDINGS)
         self.set_weights({"A": A, "b1": b1, "b2": b2})
+
+    def dense(self, image: Sequence[int]) -> ResNetSField:
+        """The same field on images of one size as a dense one: see ``ConvResNetField.dense``."""
+        at = self._written(image)
+        at.require_room([self.A])
+        return ResNetSField(at.matrix(self.A), at.vector(self.b1), at.vector(self.b2))

@@ -1,8 +1,8 @@
 """The ladder of rates ν with ‖x − y‖' <= ν‖x − y‖, from the product of norms to the exact one-sided constant.
 
 R1 ``uniform``, R2 ``centred``, R3 ``scaled``, R4 ``exact`` (and ``exact_estimate`` from below), R5 ``weighted``,
-R6 ``measure``, R7 ``tube``; R8 ``step`` is the factor of one forward Euler step. ``conv`` holds R1, R3 and R8 of
-convolutional branches.
+R6 ``measure``, R7 ``tube``; R8 ``step`` is the factor of one forward Euler step. ``conv`` holds R1, R2, R3, R6
+and R8 of convolutional branches.
 """
 
 from . import conv

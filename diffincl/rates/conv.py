@@ -1,13 +1,13 @@
 """Rates of convolutional residual branches x ↦ A2 σ(A1 x + b1), with one scaling or multiplier a hidden channel.
 
 A1 and A2 are torch's convolutions of stride 1 with padding="same", zeros or circular; b1 may be anything, also one
-number a pixel. As for dense layers R1 is ``uniform``, R3 ``scaled`` and R8 ``step``. Theory §5, §7.
+number a pixel. As for dense layers R1 is ``uniform``, R2 ``centred``, R3 ``scaled``, R6 ``measure`` and R8 ``step``;
+for the other rungs a small image is written out: ``ConvResNetField.dense``. Theory §5, §7.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,14 +16,10 @@ from .. import _check, norms
 from ..norms.geometry import ZEROS
 from .dense import Rate
 from .factor import certified_factor, positive
-from .interior import Inequality, multipliers
+from .frequencies import optimised_multipliers, scaling_of
 from .kernels import Branch, branch
 
-__all__ = ["optimise_scaling", "scaled", "step", "step_multipliers", "uniform"]
-
-FEW, JOINING, ROUNDS = 8, 6, 6  # frequencies that the optimisation starts from, that join a round, and rounds
-MOST = 2**22  # entries of the symbols it looks at
-
+__all__ = ["centred", "measure", "optimise_scaling", "scaled", "step", "step_multipliers", "uniform"]
 
 def uniform(K1: Tensor, K2: Tensor, image: Sequence[int], *, padding_mode: str = ZEROS, transposed: bool = False,
             status: str = norms.CERTIFIED) -> Rate:
@@ -97,14 +93,84 @@ def scaled(K1: Tensor, K2: Tensor, image: Sequence[int], *, scaling: Tensor | No
     by ``norms.conv1d`` or ``conv2d``. Theory §5, R3 and Convolutions.
     """
     both = _checked(K1, K2, image, padding_mode, transposed, status)
-    q = _scaling(both) if scaling is None else _by_hidden("scaling", scaling, both)
+    q = scaling_of(both) if scaling is None else _by_hidden("scaling", scaling, both)
+    value = _scaled(both, q, status)
+    return Rate(torch.where(both.transposed, 0.0, value) if scaling is None else value, status)
+
+
+def centred(K1: Tensor, K2: Tensor, image: Sequence[int], *, padding_mode: str = ZEROS, transposed: bool = False,
+            status: str = norms.CERTIFIED) -> Rate:
+    """R2 "centred", or less: ¼‖qA2 − A1ᵀ/q‖₂² with one number q for all channels, q² = ‖A1‖₂/‖A2‖₂.
+
+    Parameters and the result are those of `uniform`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> K = torch.tensor([[[0.0, 1.0, 0.0]]])
+    >>> [round(float(centred(K, s * K, (8,)).value), 9) for s in (1.0, -1.0)]
+    [0.0, 1.0]
+
+    Notes
+    -----
+    ¼‖qA2 − A1ᵀ/q‖² <= ¼(q²‖A2‖² + ‖A1‖²/q²) + ½λmax(−sym A2A1), for this q the rate R2 of dense layers. That one is not
+    computed: with zero padding A2A1 is no convolution, and its symbol does not bound λmax(−sym A2A1). `scaled` has a
+    number for every channel, and is the one to use.
+    """
+    both = _checked(K1, K2, image, padding_mode, transposed, status)
+    size1, size2 = _norm(both, both.adjoint1, status), _norm(both, both.kernel2, status)
+    some = (size1 > 0) & (size2 > 0)
+    q = torch.where(some, size1.sqrt() / size2.sqrt(), 1.0)  # the quotient of the norms may overflow
+    value = _scaled(both, q.unsqueeze(-1).expand(both.alive.shape), status)
+    return Rate(torch.where(both.transposed | ~some, 0.0, value), status)
+
+
+def measure(K1: Tensor, K2: Tensor, image: Sequence[int], p: float, *, padding_mode: str = ZEROS,
+            transposed: bool = False) -> Rate:
+    """R6 "measure": a bound of the matrix measure of −A2DA1 in ℓ1 (p = 1) or ℓ∞ (p = inf) for all D in [0, 1]^m.
+
+    For sets whose projection acts coordinate by coordinate (orthant, box). The same for every image.
+
+    Parameters
+    ----------
+    K1, K2, image, padding_mode, transposed
+        As for `uniform`.
+    p : 1 or inf
+
+    Examples
+    --------
+    >>> import torch
+    >>> K = torch.tensor([[[0.25, 1.0, 0.0]]])
+    >>> [round(float(measure(K, s * K, (8,), float("inf")).value), 9) for s in (1.0, -1.0)]
+    [0.3125, 1.5625]
+
+    Notes
+    -----
+    ℓ∞: the sum over hidden channels k and taps o of (−uv + |u|(Σ|V_k| − |v|))₊ with the taps u = U_cko of A2 and
+    v = V_cko of A1ᵀ that join the same two pixels, the largest of it over the channels c; ℓ1 with U and V exchanged. It
+    is R6 of a pixel all of whose taps lie in the image. Near a border zero padding leaves out whole terms, which are
+    not negative, or some of the |V| that are added, never v: both pixels that v joins are in the image. Where taps of a
+    circular convolution meet, a = Σa_o and b = Σb_o, −ab + |a|s <= Σ_o(−a_o b_o + |a_o|(s + Σ_{r≠o}|b_r|)).
+    """
+    if p not in (1, torch.inf):
+        raise ValueError(f"rates.conv.measure (R6) bounds ℓ1 and ℓ∞; got p = {p}. Use rates.conv.scaled for p = 2.")
+    both = _checked(K1, K2, image, padding_mode, transposed, norms.CERTIFIED)
+    U, V = (K.flatten(-both.dims) for K in ((both.kernel2, both.adjoint1) if p == torch.inf else
+                                            (both.adjoint1, both.kernel2)))
+    size = V.abs().sum((-3, -1)).unsqueeze(-1).unsqueeze(-3)
+    room = norms.gamma(V.shape[-1] * V.shape[-3] + 8) * size
+    terms = -U * V + U.abs() * ((size - V.abs()).clamp_min(0) + room) + norms.UNDERFLOW
+    return Rate(norms.row_sum(terms.relu().flatten(-2)), norms.CERTIFIED)
+
+
+def _scaled(both: Branch, q: Tensor, status: str) -> Tensor:
+    """¼‖A2Q − A1ᵀQ⁻¹‖₂², (*batch,)."""
     alive = both.by_channel(both.alive)
     plus, minus = both.kernel2 * alive * both.by_channel(q), both.adjoint1 * alive / both.by_channel(q)
     # Of a kernel of errors: the norm is at most the sum over the taps of ‖·‖_F.
     rounding = torch.linalg.matrix_norm((plus.abs() + minus.abs()).flatten(-both.dims).movedim(-1, 0)).sum(0)
     norm = _norm(both, plus - minus, status) + 4.04 * norms.UNIT * rounding
-    value = 0.25 * norm * norm * (1 + 8 * norms.UNIT)
-    return Rate(torch.where(both.transposed, 0.0, value) if scaling is None else value, status)
+    return 0.25 * norm * norm * (1 + 8 * norms.UNIT)
 
 
 def step(K1: Tensor, K2: Tensor, image: Sequence[int], h: float | Tensor, *, multiplier: Tensor | None = None,
@@ -146,7 +212,7 @@ def step(K1: Tensor, K2: Tensor, image: Sequence[int], h: float | Tensor, *, mul
     both = _checked(K1, K2, image, padding_mode, transposed, norms.CERTIFIED).without_dead()
     h = _step_length(h, both)
     given = None if multiplier is None else _by_hidden("multiplier", multiplier, both)
-    lam = _optimised_multipliers(both, h) if given is None else given
+    lam = optimised_multipliers(both, h) if given is None else given
     found = [_step_of(*one) for one in zip(both.members(), h.flatten(), lam.reshape(-1, lam.shape[-1]), strict=True)]
     return torch.stack(found).reshape(both.batch)
 
@@ -173,7 +239,7 @@ def optimise_scaling(K1: Tensor, K2: Tensor, image: Sequence[int], *, padding_mo
     >>> optimise_scaling(K, 4 * K, (8,)).round(decimals=4)
     tensor([0.5000], dtype=torch.float64)
     """
-    return _scaling(_checked(K1, K2, image, padding_mode, transposed, norms.CERTIFIED))
+    return scaling_of(_checked(K1, K2, image, padding_mode, transposed, norms.CERTIFIED))
 
 
 def step_multipliers(K1: Tensor, K2: Tensor, image: Sequence[int], h: float | Tensor, *, padding_mode: str = ZEROS,
@@ -188,7 +254,7 @@ def step_multipliers(K1: Tensor, K2: Tensor, image: Sequence[int], h: float | Te
     tensor([1.], dtype=torch.float64)
     """
     both = _checked(K1, K2, image, padding_mode, transposed, norms.CERTIFIED).without_dead()
-    return _optimised_multipliers(both, _step_length(h, both))
+    return optimised_multipliers(both, _step_length(h, both))
 
 
 def _checked(K1: Tensor, K2: Tensor, image: Sequence[int], padding_mode: str, transposed: bool, status: str) -> Branch:
@@ -218,58 +284,3 @@ def _norm(both: Branch, K: Tensor, status: str) -> Tensor:
 def _real(Z: Tensor) -> Tensor:
     """[[Re, −Im], [Im, Re]], of the same singular values."""
     return torch.cat([torch.cat([Z.real, -Z.imag], -1), torch.cat([Z.imag, Z.real], -1)], -2)
-
-
-def _scaling(both: Branch) -> Tensor:
-    """Q, (*batch, hidden)."""
-    return _optimised_multipliers(both.without_dead(), torch.zeros(both.batch, dtype=torch.float64)).rsqrt()
-
-
-def _optimised_multipliers(both: Branch, h: Tensor) -> Tensor:
-    """Λ, (*batch, hidden)."""
-    found = [_multipliers_of(*one) for one in zip(both.members(), h.flatten(), strict=True)]
-    return torch.stack(found).reshape(both.alive.shape)
-
-
-def _multipliers_of(one: Branch, h: Tensor) -> Tensor:
-    """The Λ that makes the largest value over the frequencies least; h = 0 gives Q⁻² of the scaled rate.
-
-    First on a few frequencies; those where the result is worst join them, those that do not matter leave; and again.
-    """
-    A, B = _many_symbols(one)
-    rows, columns = (torch.linalg.vector_norm(Z, dim=(0, -1)) for Z in (A, B))
-    alive = one.alive
-    start = torch.where(alive, columns / torch.where(alive, rows, 1.0), 1.0).clamp(1e-250, 1e250)
-    chosen = torch.arange(0, len(A), -(-len(A) // FEW), device=A.device)
-    best, least = start, _values(A, B, start, h).amax()
-    for _ in range(ROUNDS):
-        a, b = A[chosen], B[chosen]
-        S = A.new_zeros(len(a), A.shape[-1], A.shape[-1])
-        lam = multipliers(Inequality(a, b, S, h * (b @ b.mH), alive, worst=True), best, accuracy=1e-5, iterations=200)
-        values = _values(A, B, lam, h)
-        if bool(values.amax() < least):
-            best, least = lam, values.amax()
-        if bool(values.amax() <= 1.001 * values[chosen].amax()):
-            break
-        matter = chosen[values[chosen] > 0.5 * values[chosen].amax()]
-        chosen = torch.cat([matter, values.topk(min(JOINING, len(values))).indices]).unique()
-    return best
-
-
-def _many_symbols(one: Branch) -> tuple[Tensor, Tensor]:
-    """Â1 and Â2ᴴ, (F, hidden, channels), at all frequencies; of a large image at those of a coarser grid."""
-    channels, hidden = one.kernel2.shape[:2]
-    side = int(max(4.0, (2 * MOST / (channels * hidden)) ** (1 / one.dims)))
-    axes = [replace(axis, points=min(axis.points, side)) for axis in one.axes()]
-    parts = list(one.symbols(axes))
-    A, B = (torch.cat([part[k] for part in parts]).mH for k in range(2))
-    return A, B
-
-
-def _values(A: Tensor, B: Tensor, lam: Tensor, h: Tensor) -> Tensor:
-    """λmax(Rᴴ(2Λ − hBBᴴ)⁻¹R) at every frequency, (F,), in plain float64; infinite where it is not definite."""
-    factor, info = torch.linalg.cholesky_ex(torch.diag_embed(2 * lam) - h * (B @ B.mH))
-    W = torch.linalg.solve_triangular(factor, lam.unsqueeze(-1) * A - B, upper=False)
-    fine = (info == 0) & torch.isfinite(W).all(-1).all(-1)
-    W = torch.where(fine[:, None, None], W, 0.0)
-    return torch.where(fine, torch.linalg.eigvalsh(W.mH @ W)[..., -1], torch.inf)

@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import norms
 from .interior import Inequality, multipliers
 
-__all__ = ["known_product", "tube_rate"]
+__all__ = ["known_product", "tube_multiplier", "tube_rate"]
 
 
 def tube_rate(A1: Tensor, A2: Tensor, on: Tensor, unknown: Tensor, kept: Tensor, *,
@@ -30,12 +30,10 @@ def tube_rate(A1: Tensor, A2: Tensor, on: Tensor, unknown: Tensor, kept: Tensor,
     λmax(−sym(A2_K A1_K) + ¼(A2_U Q − A1_Uᵀ Q⁻¹)(·)ᵀ), which may be negative; K the units on, U the unknown ones, rows
     of A2 and columns of A1 dropped where ``kept`` is false. Theory §5, R7.
     """
-    A1, A2 = A1 * kept.unsqueeze(-2), A2 * kept.unsqueeze(-1)
-    known, error = known_product(A1, A2, on)
-    unknown = unknown & (A1 != 0).any(-1) & (A2 != 0).any(-2)  # the others contribute nothing
-    AU, BU = A1 * unknown.unsqueeze(-1), (A2 * unknown.unsqueeze(-2)).mT
     if multiplier is None:
-        multiplier = _multiplier(AU, BU, known + known.mT, unknown)
+        multiplier = tube_multiplier(A1, A2, on, unknown, kept)
+    A1, A2, AU, BU, _ = _parts(A1, A2, unknown, kept)
+    known, error = known_product(A1, A2, on)
     q = multiplier.rsqrt().unsqueeze(-2)
     plus, minus = BU.mT * q, AU.mT / q
     G, G_error = plus - minus, 4 * norms.UNIT * (plus.abs() + minus.abs())
@@ -61,9 +59,18 @@ def _on_kept(S: Tensor, error: Tensor, kept: Tensor, status: str) -> Tensor:
     return torch.where(kept.any(-1), value, -torch.inf)
 
 
-def _multiplier(AU: Tensor, BU: Tensor, S: Tensor, alive: Tensor) -> Tensor:
-    """The Λ that makes the rate least."""
+def tube_multiplier(A1: Tensor, A2: Tensor, on: Tensor, unknown: Tensor, kept: Tensor) -> Tensor:
+    """The Λ (*batch, m) that makes the rate least."""
+    A1, A2, AU, BU, alive = _parts(A1, A2, unknown, kept)
+    known = known_product(A1, A2, on)[0]
     start = torch.where(alive, BU.norm(dim=-1) / AU.norm(dim=-1), 1.0).clamp(1e-24, 1e24)
     H = AU.new_zeros(*AU.shape[:-1], AU.shape[-2])
-    found = multipliers(Inequality(AU.unsqueeze(0), BU.unsqueeze(0), S.unsqueeze(0), H.unsqueeze(0), alive), start)
-    return torch.where(alive, found, start)
+    problem = Inequality(AU.unsqueeze(0), BU.unsqueeze(0), (known + known.mT).unsqueeze(0), H.unsqueeze(0), alive)
+    return torch.where(alive, multipliers(problem, start), start)
+
+
+def _parts(A1: Tensor, A2: Tensor, unknown: Tensor, kept: Tensor) -> tuple[Tensor, ...]:
+    """A1 and A2 on the coordinates that are kept, their unknown units, and which of those count."""
+    A1, A2 = A1 * kept.unsqueeze(-2), A2 * kept.unsqueeze(-1)
+    alive = unknown & (A1 != 0).any(-1) & (A2 != 0).any(-2)  # the others contribute nothing
+    return A1, A2, A1 * alive.unsqueeze(-1), (A2 * alive.unsqueeze(-2)).mT, alive
