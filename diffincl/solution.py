@@ -262,3 +262,6 @@ class SolveError(RuntimeError):
     def __init__(self, message: str, solution: Solution):
         super().__init__(message)
         self.solution = solution
+
+    def __reduce__(self) -> tuple[type[SolveError], tuple[str, Solution]]:
+        return type(self), (str(self), self.solution)  # so that another process can receive it

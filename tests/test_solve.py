@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pickle
 from itertools import pairwise
 
 import exact
@@ -130,6 +131,9 @@ def test_a_field_that_turns_nan_keeps_the_partial_solution(n):
     kept = caught.value.solution
     assert kept.status.tolist() == [0, 1]
     assert bool(torch.isfinite(kept.x[kept.t < 0.501]).all())
+    received = pickle.loads(pickle.dumps(caught.value))  # what a process pool does
+    assert str(received) == str(caught.value)
+    torch.testing.assert_close(received.solution.x, kept.x, rtol=0, atol=0, equal_nan=True)
     sol = di.solve(flow, x0, t, throw=False)
     assert not sol.success
     assert bool(torch.isfinite(sol.x[:, 0]).all())

@@ -185,6 +185,19 @@ def test_the_attack_finds_the_expanding_direction():
     assert 1.95 < after <= 2 + 1e-12
 
 
+def test_where_a_factor_is_infinite_an_implicit_step_may_have_no_root():
+    """u = P(x + h(5u + 1)), h = ½, has no root: the other schemes are looked at, and of this one nothing is claimed."""
+    one = torch.ones(1, dtype=torch.float64)
+    field = di.ResNetField(one[None], 0 * one, -5 * one[None], one)
+    x0 = torch.rand(4, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    case = Case("no root", di.Inclusion(field, di.Orthant()), torch.tensor([0.0, 0.5, 1.0]).double(), x0, x0.flip(0))
+    with pytest.raises(di.SolveError, match="did not converge"):
+        di.solve(case.flow, x0, case.t, scheme=di.ImplicitEuler())
+    finding = examine(STATEMENTS["D4"], case, ascent=3)
+    assert finding.violations == 0
+    assert finding.worst_ratio > 0.999  # forward Euler: 1 + 5h, attained
+
+
 def test_the_false_growth_formula_is_refuted():
     """√((‖x0‖ + ∫‖(b2)₊‖)² + ½∫‖(b1)₊‖²) looks like C6's growth bound; the attack must break it."""
     statement = STATEMENTS["C6"]

@@ -22,9 +22,9 @@ WIDEST = 18  # dimension up to which the exact flow, whose cost grows with the n
 EXACT = 1e-11  # relative error of the exact flow: dips of 1e3 rounding units at its switches, and the rounding of many
 
 
-def network(flow: Inclusion, x0: Tensor, t: Tensor, scheme: Scheme | None = None) -> Path:
+def network(flow: Inclusion, x0: Tensor, t: Tensor, scheme: Scheme | None = None, throw: bool = True) -> Path:
     """One step of forward Euler (or another scheme) from each time to the next: the layers themselves."""
-    x = solve(flow, x0, t, scheme=ForwardEuler() if scheme is None else scheme).x
+    x = solve(flow, x0, t, scheme=ForwardEuler() if scheme is None else scheme, throw=throw).x
     return Path(x, _rounding(x, len(t)))
 
 

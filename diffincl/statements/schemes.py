@@ -38,18 +38,22 @@ def factors_of(names: tuple[str, ...], case: Case) -> Look:
         sides = {}
         for name in looked_at:
             scheme = controls.TEXTBOOK if run_by == controls.TEXTBOOK_NAME else SCHEMES[str(run_by or name)]
-            x, y, error = pair(partial(network, scheme=scheme), case.flow, x0, y0, case.t)
-            now = norm(x - y)
-            sides |= {f"{name}, {rate} rate": Sides(now[1:], _grown(curves[name, rate], now), error[1:])
-                      for rate in by_rate}
+            x, y, error = pair(partial(network, scheme=scheme, throw=False), case.flow, x0, y0, case.t)
+            sides |= {f"{name}, {rate} rate": _sides(x, y, error, curves[name, rate]) for rate in by_rate}
         return sides
 
     return look
 
 
-def _grown(factor: Tensor, distance: Tensor) -> Tensor:
-    """factor·(distance at the start), 0 where that is 0: a factor may be infinite."""
-    return torch.where(distance[0] > 0, lead(factor, distance[1:]) * distance[0], 0.0)
+def _sides(x: Tensor, y: Tensor, error: Tensor, factor: Tensor) -> Sides:
+    """‖x − y‖ <= factor·(its start). Where the factor is infinite nothing is claimed, and x and y may be NaN: an
+    implicit step with hν >= 1 need not have a root."""
+    factor = lead(factor, error[1:])
+    nothing = torch.isinf(factor)
+    x, y = (torch.cat([z[:1], torch.where(nothing.unsqueeze(-1), 0.0, z[1:])]) for z in (x, y))
+    now = norm(x - y)
+    bound = torch.where(now[0] > 0, factor * now[0], 0.0)  # 0, not inf·0
+    return Sides(now[1:], bound, torch.where(nothing, 0.0, error[1:]))
 
 
 def _curve(name: str, rate: str, p) -> Tensor:
