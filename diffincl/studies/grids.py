@@ -40,7 +40,7 @@ class Grid:
     data : "digits", "mnist1d", "cifar10" or "cifar100"
     model : "dense" or "image"
     families : sequence of str, optional
-        Variants, relatives (dense only), "certified" (dense only); by default all that the model has.
+        Variants, relatives, "certified" (dense only); by default all that the model has.
     depths : sequence of int
         Layers a stage in the study of depth.
     depth : int
@@ -65,12 +65,14 @@ class Grid:
         for k, depth in enumerate(self.depths):
             _check.count(f"depths[{k}]", depth)
         for family in self.families:
+            if family == CERTIFIED and self.model != "dense":
+                raise ValueError(f"family {CERTIFIED} comes with model 'dense' only; got model {self.model!r}.")
             _check.choice("families", family, self.known)
 
     @property
     def known(self) -> tuple[str, ...]:
         """Families that the model has."""
-        return (*VARIANTS, CERTIFIED, *RELATIVES) if self.model == "dense" else VARIANTS
+        return (*VARIANTS, *([CERTIFIED] if self.model == "dense" else []), *RELATIVES)
 
     def numbers(self) -> range:
         """The seeds."""
