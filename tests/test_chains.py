@@ -1,11 +1,14 @@
 """R8 along a chain of layers: above every choice of slopes, below the product of single layers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from diffincl import rates
-from diffincl.nn import DenseResNet, ImageResNet
+from diffincl.nn import BlockNet, DenseResNet, ImageResNet
 from diffincl.rates import chains
+from diffincl.rates.kernels import branch
 
 F64 = torch.float64
 
@@ -108,6 +111,26 @@ def test_steps_of_different_lengths_and_the_order_of_the_layers():
     assert float(rates.chain(A1, A2, h)) == pytest.approx(float(rates.chain(A1, scaled, 1.0)), rel=1e-2)
     turned = worst_slopes(A1.flip(0), scaled.flip(0), 1.0)
     assert float(rates.chain(A1, A2, h)) >= worst_slopes(A1, scaled, 1.0) != turned
+
+
+def test_blocks_without_an_outer_activation_gain_by_it():
+    net = BlockNet(6, 3, variant="preactivation", width=6, depth=4, generator=torch.Generator().manual_seed(0))
+    blocks = net.blocks.double()
+    A1, A2 = (torch.stack([getattr(b.weights(), name) for b in blocks]).detach() for name in ("A1", "A2"))
+    clipped, free = (float(rates.chain(A1, A2, 0.25, clipped=value)) for value in (True, False))
+    assert 1 < free < 0.98 * clipped
+    assert float(blocks.factor().value) == pytest.approx(free)
+
+
+def test_positive_kernels_are_looked_at_on_the_torus_that_suits_them():
+    """With a change of sign at the wrap there is no constant mode, which a small padded image has not either."""
+    A1, A2 = draw(2, 3, 2, 3, 3, seed=1, size=0.4), draw(2, 2, 3, 3, 3, seed=2, size=0.4).abs()
+    one = branch(A1, A2, (3, 4), "zeros", False)
+    plain = [replace(axis, twist=0) for axis in one.axes()]
+    assert any(axis.twist for axis in one.axes())
+    largest = [max(float(torch.linalg.matrix_norm(A, 2).max()) for _, A in one.members()[0].symbols(axes))
+               for axes in (one.axes(), plain)]
+    assert largest[0] < 0.95 * largest[1]
 
 
 @pytest.mark.parametrize("net", [

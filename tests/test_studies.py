@@ -138,6 +138,12 @@ def test_every_family_has_its_cell():
         {cell for study in studies.STUDIES.values() for cell in study.cells(grid)})
 
 
+def test_the_default_leaves_out_what_is_slow_and_no_more():
+    assert set(Grid(model="image").known) - set(Grid(model="image").chosen) == {"cpl"}
+    assert tuple(Grid().chosen) == Grid().known
+    assert Grid(model="image", families=("cpl",)).chosen == ("cpl",)
+
+
 @pytest.mark.parametrize(("change", "message"), [
     (["--families", "gru"], "families must be one of 'resnet', "),
     (["--model", "image", "--families", "certified"], "family certified comes with model 'dense' only; got model 'im"),

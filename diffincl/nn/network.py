@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
@@ -15,7 +14,7 @@ from .. import _check, norms
 from ..bounds import fold_batch_norm
 from ..norms import OperatorNorm
 from .base import Certificate
-from .between import AveragePool, Between, GlobalMean, PadChannels
+from .between import AveragePool, Between, GlobalMean, PadChannels, UnitRows
 from .blocks import Blocks
 from .maps import convolutions
 from .stage import VARIANTS, Stage
@@ -273,16 +272,6 @@ def _sizes(widths: Sequence[int], image: Sequence[int]) -> tuple[list[int], list
         raise ValueError(f"image must be (L,) or (H, W) with at least {2 ** max(len(widths) - 1, 0)} pixels a side "
                          f"for {len(widths)} stages; got {tuple(size)} and widths {tuple(widths)}.")
     return widths, size
-
-
-class UnitRows(nn.Module):
-    """Rows of length 1."""
-
-    def forward(self, W: Tensor) -> Tensor:
-        return F.normalize(W, dim=1)
-
-    def right_inverse(self, W: Tensor) -> Tensor:
-        return W
 
 
 def start(layer: nn.Linear | nn.Conv1d | nn.Conv2d, generator: torch.Generator | None) -> None:
