@@ -34,7 +34,8 @@ def add_experiment(commands: Any) -> None:
     parser.add_argument("--data", choices=DATA, default="digits", help="data set (default digits)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the files of cifar10 or cifar100 are")
     parser.add_argument("--model", choices=MODELS, default="dense", help="kind of network (default dense)")
-    parser.add_argument("--families", type=_words, default=(), metavar="A,B", help="default: all of the model")
+    parser.add_argument("--families", type=_words, default=(), metavar="A,B",
+                        help="default: all of the model, but on images cpl, which is slow")
     parser.add_argument("--depths", type=_numbers, default=Grid.depths, metavar="N,N",
                         help="layers a stage in the study of depth (default 4,8,16,32,64)")
     parser.add_argument("--depth", type=int, default=Grid.depth, metavar="N", help="in the others (default 10)")

@@ -46,7 +46,7 @@ def add_train(commands: Any) -> None:
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the files of cifar10 or cifar100 are")
     parser.add_argument("--model", choices=MODELS, default="dense", help="kind of network (default dense)")
     parser.add_argument("--variant", choices=(*VARIANTS, *RELATIVES), default="resnet",
-                        help="default resnet; relatives of the ResNet family are dense")
+                        help="default resnet; " + ", ".join(RELATIVES) + " are relatives to compare with")
     for option in (*fields(Job), *fields(Recipe)):
         if option.name in ABOUT:
             default = option.default

@@ -166,7 +166,7 @@ def test_weights_that_diverged_have_no_certificate():
         block.certificate()
 
 
-@each(["cpl", "cpl2d", "cpl2d-circular", "sll", "sll2d", "sll2d-circular"])
+@each(["cpl", "cpl1d", "cpl2d", "cpl2d-circular", "sll", "sll1d", "sll2d", "sll2d-circular"])
 def test_convex_potentials_are_nonexpansive_whatever_the_weights(name):
     c = CASES[name]
     block = with_large_biases(c.block())
@@ -229,7 +229,7 @@ def test_a_half_step_of_a_hamiltonian_block_attains_its_factor():
     assert true - 1e-9 <= block.certificate().value <= true + 1e-9
 
 
-@each(["antisymmetric2d", "antisymmetric2d-circular"])
+@each(["antisymmetric1d", "antisymmetric2d", "antisymmetric2d-circular"])
 def test_the_matrix_of_an_antisymmetric_block(name):
     c = CASES[name]
     block = c.block()
@@ -237,7 +237,7 @@ def test_the_matrix_of_an_antisymmetric_block(name):
     torch.testing.assert_close(M + M.T, -2 * block.gamma * torch.eye(len(M), dtype=F64))
 
 
-@each(["hamiltonian", "hamiltonian2d"])
+@each(["hamiltonian", "hamiltonian1d", "hamiltonian2d"])
 def test_hamiltonian_blocks_are_inverted(name):
     block = with_large_biases(CASES[name].block())
     x = torch.randn(3, *CASES[name].shape, dtype=F64)

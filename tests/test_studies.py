@@ -113,6 +113,16 @@ def test_several_processes_find_the_same(tmp_path):
                                                                              workers=2)
 
 
+@pytest.mark.parametrize("model", ["dense", "image"])
+def test_relatives_run_on_signals(model, tmp_path, capsys):
+    families = "certified,preactivation,sll" if model == "dense" else "d,antisymmetric,hamiltonian"
+    assert cli.main(["experiment", "corruption", "--data", "mnist1d", "--model", model, "--families", families,
+                     "--epochs", "1", "--seeds", "1", "--depth", "2", "--workers", "1", "--out", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    for family in families.split(","):
+        assert re.search(rf"\| {family} \| [1-9][0-9]\.[0-9] \|", text)
+
+
 def test_means_over_seeds():
     assert mean([1.0, 3.0]) == Mean(2.0, math.sqrt(2), 2)
     assert mean([None, 3.0]) == Mean(3.0, None, 1)
@@ -128,9 +138,15 @@ def test_every_family_has_its_cell():
         {cell for study in studies.STUDIES.values() for cell in study.cells(grid)})
 
 
+def test_the_default_leaves_out_what_is_slow_and_no_more():
+    assert set(Grid(model="image").known) - set(Grid(model="image").chosen) == {"cpl"}
+    assert tuple(Grid().chosen) == Grid().known
+    assert Grid(model="image", families=("cpl",)).chosen == ("cpl",)
+
+
 @pytest.mark.parametrize(("change", "message"), [
     (["--families", "gru"], "families must be one of 'resnet', "),
-    (["--model", "image", "--families", "cpl"], "families must be one of 'resnet', 'd', 's'; got 'cpl'"),
+    (["--model", "image", "--families", "certified"], "family certified comes with model 'dense' only; got model 'im"),
     (["--depths", "4,0"], r"depths\[1\] must be at least 1; got 0"),
     (["--seeds", "0"], "seeds must be at least 1; got 0"),
     (["--data", "cifar10", "--model", "image"], "folder must name the folder with the files of cifar10; got None"),

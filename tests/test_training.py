@@ -490,9 +490,10 @@ def test_an_empty_share_of_a_batch_has_gradients_of_zero(digits, gradient):
     assert all(p.grad is not None and not bool(p.grad.any()) for p in trainer.net.parameters())
 
 
+@pytest.mark.parametrize("model", ["dense", "image"])
 @pytest.mark.parametrize("variant", di.nn.RELATIVES)
-def test_relatives_are_trained_by_the_same_loop(digits, variant):
-    job = training.Job(variant=variant, width=8, depth=2, recipe=Recipe(epochs=1))
+def test_relatives_are_trained_by_the_same_loop(digits, variant, model):
+    job = training.Job(model=model, variant=variant, width=8, widths=(4, 6), depth=2, recipe=Recipe(epochs=1))
     last = Trainer(job.network(10, (1, 8, 8)), few(digits), job.recipe).epoch()
     assert last["blocks"] >= 1
     assert last["certified"] <= last["factor"]

@@ -7,25 +7,37 @@ others to compare them with; a name that ends in 1d or 2d has convolutions. All 
 
 from .base import Block, Certificate
 from .between import AveragePool, BatchNorm1d, BatchNorm2d, GlobalMean, PadChannels, Subsample
-from .blocknet import RELATIVES, BlockNet
+from .blocknet import BlockNet, ImageBlockNet
+from .blocks import RELATIVES, Blocks
 from .layer import InclusionLayer
 from .network import VARIANTS, DenseResNet, ImageResNet, Network
 from .relatives import (
     ConvexPotentialBlock,
+    ConvexPotentialBlock1d,
     ConvexPotentialBlock2d,
     PreActivationBlock,
+    PreActivationBlock1d,
     PreActivationBlock2d,
     SLLBlock,
+    SLLBlock1d,
     SLLBlock2d,
 )
 from .residual import DecayBlock, DecayBlock1d, DecayBlock2d, ResNetBlock, ResNetBlock1d, ResNetBlock2d
-from .rotations import AntisymmetricBlock, AntisymmetricBlock2d, HamiltonianBlock, HamiltonianBlock2d
+from .rotations import (
+    AntisymmetricBlock,
+    AntisymmetricBlock1d,
+    AntisymmetricBlock2d,
+    HamiltonianBlock,
+    HamiltonianBlock1d,
+    HamiltonianBlock2d,
+)
 from .stage import Stage
 from .symmetric import SymmetricBlock, SymmetricBlock1d, SymmetricBlock2d
 
-__all__ = ["RELATIVES", "VARIANTS", "AntisymmetricBlock", "AntisymmetricBlock2d", "AveragePool", "BatchNorm1d",
-           "BatchNorm2d", "Block", "BlockNet", "Certificate", "ConvexPotentialBlock", "ConvexPotentialBlock2d",
-           "DecayBlock", "DecayBlock1d", "DecayBlock2d", "DenseResNet", "GlobalMean", "HamiltonianBlock",
-           "HamiltonianBlock2d", "ImageResNet", "InclusionLayer", "Network", "PadChannels", "PreActivationBlock",
-           "PreActivationBlock2d", "ResNetBlock", "ResNetBlock1d", "ResNetBlock2d", "SLLBlock", "SLLBlock2d",
-           "Stage", "Subsample", "SymmetricBlock", "SymmetricBlock1d", "SymmetricBlock2d"]
+__all__ = ["RELATIVES", "VARIANTS", "AntisymmetricBlock", "AntisymmetricBlock1d", "AntisymmetricBlock2d",
+           "AveragePool", "BatchNorm1d", "BatchNorm2d", "Block", "BlockNet", "Blocks", "Certificate",
+           "ConvexPotentialBlock", "ConvexPotentialBlock1d", "ConvexPotentialBlock2d", "DecayBlock", "DecayBlock1d",
+           "DecayBlock2d", "DenseResNet", "GlobalMean", "HamiltonianBlock", "HamiltonianBlock1d", "HamiltonianBlock2d",
+           "ImageBlockNet", "ImageResNet", "InclusionLayer", "Network", "PadChannels", "PreActivationBlock",
+           "PreActivationBlock1d", "PreActivationBlock2d", "ResNetBlock", "ResNetBlock1d", "ResNetBlock2d", "SLLBlock",
+           "SLLBlock1d", "SLLBlock2d", "Stage", "Subsample", "SymmetricBlock", "SymmetricBlock1d", "SymmetricBlock2d"]

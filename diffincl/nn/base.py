@@ -10,7 +10,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from .. import _check, norms
-from .maps import Image, Maps
+from .maps import Image, Maps, convolutions
 
 __all__ = ["Block", "Certificate", "constructor_call"]
 
@@ -49,6 +49,7 @@ class Block(nn.Module):
 
     maps: Maps
     features: int
+    dims = 0
 
     @property
     def dtype(self) -> torch.dtype:
@@ -73,6 +74,12 @@ class Block(nn.Module):
 
     def __repr__(self) -> str:
         return constructor_call(self)
+
+    def convolve(self, kernel_size: Image, padding_mode: str) -> Maps:
+        """Begin a form with convolutions, in place of ``__init__``: keep its arguments; its maps."""
+        nn.Module.__init__(self)
+        self.kernel_size, self.padding_mode = kernel_size, padding_mode
+        return convolutions(self.dims, kernel_size, padding_mode)
 
     def extra_weights(self, names: dict[str, Tensor | None]) -> None:
         """Register parameters by name, None where there is none."""

@@ -258,3 +258,13 @@ class GlobalMean(Between):
             return Certificate(1.0, norms.CERTIFIED, "mean over the image")
         pixels = image**self.dims if isinstance(image, int) else math.prod(image)
         return Certificate(pooling_norm("average", pixels), norms.CERTIFIED, "mean over the image")
+
+
+class UnitRows(nn.Module):
+    """Rows of length 1."""
+
+    def forward(self, W: Tensor) -> Tensor:
+        return nn.functional.normalize(W, dim=1)
+
+    def right_inverse(self, W: Tensor) -> Tensor:
+        return W

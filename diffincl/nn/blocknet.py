@@ -1,22 +1,19 @@
-"""A classifier of blocks with weights of their own: the relatives of the ResNet family in the same frame."""
+"""Classifiers of blocks with weights of their own: the relatives of the ResNet family in the same frames."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from .. import _check, norms
 from ..norms import OperatorNorm
-from .base import Block
-from .network import Network, product, start
-from .relatives import ConvexPotentialBlock, PreActivationBlock, SLLBlock
-from .rotations import AntisymmetricBlock, HamiltonianBlock
+from .blocks import RELATIVES, Blocks
+from .network import ImageResNet, Network, product, start
 
-__all__ = ["RELATIVES", "BlockNet"]
-
-RELATIVES = {"preactivation": PreActivationBlock, "cpl": ConvexPotentialBlock, "sll": SLLBlock,
-             "antisymmetric": AntisymmetricBlock, "hamiltonian": HamiltonianBlock}
-WITHOUT_TIME = ("cpl", "sll")  # their step follows from the norm
+__all__ = ["BlockNet", "ImageBlockNet"]
 
 
 class BlockNet(Network):
@@ -49,46 +46,54 @@ class BlockNet(Network):
                  horizon: float = 1.0, generator: torch.Generator | None = None):
         super().__init__()
         self.variant = _check.choice("variant", variant, tuple(RELATIVES))
-        depth = _check.count("depth", depth)
-        h = {} if variant in WITHOUT_TIME else {"h": _check.number("horizon", horizon, above=0.0) / depth}
         self.lift = nn.Linear(_check.count("features", features), _check.count("width", width))
-        self.blocks = nn.ModuleList(RELATIVES[variant](width, **h, generator=generator) for _ in range(depth))
+        self.blocks = Blocks(variant, width, depth, horizon=horizon, generator=generator)
         self.head = nn.Linear(width, _check.count("classes", classes))
         start(self.lift, generator)
         start(self.head, generator)
 
-    @property
-    def depth(self) -> int:
-        """Number of blocks."""
-        return len(self.blocks)
-
     def argument(self, x: Tensor) -> Tensor:
         """The argument of the head, (*batch, width)."""
-        x = self.lift(x)
-        for block in self.blocks:
-            x = block(x)
-        return x
-
-    def constrain_(self) -> None:
-        """Each block's."""
-        for block in self.each():
-            block.constrain_()
-
-    def certify_(self, status: str = "float") -> float:
-        """As ``constrain_``: relatives keep their factor by construction or have none to keep; no h‖A‖² to tell of."""
-        self.constrain_()
-        return 0.0
+        return self.blocks(self.lift(x))
 
     def sensitivity(self, status: str = "float", rate: str = "best") -> OperatorNorm:
-        """‖lift‖ times the factors of the blocks; they have one each, whatever the rate."""
-        factors = (block.certificate(status=status) for block in self.each())
-        parts = [OperatorNorm(torch.tensor(f.value, dtype=torch.float64), f.status) for f in factors]
-        return product(status, norms.dense(self.lift.weight.detach(), status=status), *parts)
+        """‖lift‖ times the factor of the blocks."""
+        return product(status, norms.dense(self.lift.weight.detach(), status=status), self.blocks.factor(status, rate))
 
-    def each(self) -> list[Block]:
-        """The blocks."""
-        return [block for block in self.blocks if isinstance(block, Block)]
 
-    def _with(self, change: object) -> BlockNet:
-        raise TypeError(f"a {type(self).__name__} has no curves in time; take DenseResNet or ImageResNet to refine it "
-                        f"or to evaluate it at another depth.")
+class ImageBlockNet(ImageResNet):
+    """``ImageResNet`` with blocks of a relative in place of its layers, and no ReLU after the stem, for comparison.
+
+    Parameters
+    ----------
+    variant : "preactivation", "cpl", "sll", "antisymmetric" or "hamiltonian"
+    depth : int
+        Blocks of each stage.
+    widths : sequence of int
+        Channels of the stages, even for "hamiltonian".
+    classes, channels, image, kernel, horizon, padding_mode, generator
+        As for ``ImageResNet``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = ImageBlockNet("sll", depth=2, widths=(4, 8), channels=1, image=(9,)).eval()
+    >>> net(torch.zeros(5, 1, 9)).shape
+    torch.Size([5, 10])
+    """
+
+    def __init__(self, variant: str, depth: int = 3, *, widths: Sequence[int] = (16, 32, 64), classes: int = 10,
+                 channels: int = 3, image: Sequence[int] = (32, 32), kernel: int = 3, horizon: float = 1.0,
+                 padding_mode: Literal["zeros", "circular"] = "zeros",
+                 generator: torch.Generator | None = None):
+        def stage(width: int, size: Sequence[int]) -> Blocks:
+            return Blocks(variant, width, depth, image=size, kernel=kernel, horizon=horizon,
+                          padding_mode=padding_mode, generator=generator)
+
+        Network.__init__(self)
+        self.variant = _check.choice("variant", variant, tuple(RELATIVES))
+        self.build(stage, widths, classes, channels, image, kernel, padding_mode, generator)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The initial state, (n, widths[0], *image)."""
+        return self.opened(x)

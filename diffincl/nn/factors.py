@@ -17,7 +17,7 @@ ROOM = 1 + 16 * norms.UNIT
 
 
 def euler_factor(maps: Maps, A1: Tensor, A2: Tensor, h: float, image: Image | None, status: str) -> Certificate:
-    """The least of D1 and, for matrices, R8; for convolutions D4 with R3: √(1 + 2hμ + h²L²)."""
+    """The least of D1, R8 and, for convolutions, D4 with R3: √(1 + 2hμ + h²L²); R8 of a convolution needs the image."""
     first, second = maps.norm(A1, image, status), maps.norm(A2, image, status)
     L = float(first.value * second.value) * ROOM
     choices = {"D1": (1 + h * L) * ROOM}
@@ -26,6 +26,8 @@ def euler_factor(maps: Maps, A1: Tensor, A2: Tensor, h: float, image: Image | No
     else:
         mu = _scaled(maps, A1, A2, image, status)
         choices["D4 with R3"] = math.sqrt(1 + (2 * h * mu + (h * L) ** 2) * ROOM) * ROOM
+        if image is not None:
+            choices["R8"] = float(rates.conv.step(A1, A2, maps.sides(image), h, padding_mode=maps.padding_mode))
     statement = min(choices, key=lambda name: choices[name])
     return Certificate(choices[statement], joint(first, second), statement)
 

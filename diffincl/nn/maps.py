@@ -64,9 +64,12 @@ class Maps:
             return norms.OperatorNorm(self.norm_at_any_size(A.detach().double()), norms.FLOAT)
         half = [k // 2 for k in A.shape[2:]]
         if self.dims == 1:
-            length = image if isinstance(image, int) else image[0]
-            return norms.conv1d(A, length, padding=half[0], padding_mode=self.padding_mode, status=status)
+            return norms.conv1d(A, self.sides(image)[0], padding=half[0], padding_mode=self.padding_mode, status=status)
         return norms.conv2d(A, image, padding=half, padding_mode=self.padding_mode, status=status)
+
+    def sides(self, image: Image) -> tuple[int, ...]:
+        """The size of an image along each of its axes."""
+        return (image,) * self.dims if isinstance(image, int) else tuple(image)
 
     def norm_at_any_size(self, A: Tensor) -> Tensor:
         """‖A‖ from above, differentiable; for convolutions on images of every size.

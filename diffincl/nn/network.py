@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
@@ -15,7 +14,9 @@ from .. import _check, norms
 from ..bounds import fold_batch_norm
 from ..norms import OperatorNorm
 from .base import Certificate
-from .between import AveragePool, Between, GlobalMean, PadChannels
+from .between import AveragePool, Between, GlobalMean, PadChannels, UnitRows
+from .blocks import Blocks
+from .maps import convolutions
 from .stage import VARIANTS, Stage
 
 __all__ = ["VARIANTS", "DenseResNet", "ImageResNet", "Network"]
@@ -28,25 +29,30 @@ class Network(nn.Module):
     head: nn.Linear
 
     @property
-    def stages(self) -> list[Stage]:
-        """All stages, in order."""
+    def parts(self) -> list[Stage | Blocks]:
+        """All layers of one resolution, in order: stages, or of a relative blocks."""
         parts = (part for child in self.children()
                  for part in (child if isinstance(child, nn.ModuleList) else [child]))
-        return [part for part in parts if isinstance(part, Stage)]
+        return [part for part in parts if isinstance(part, Stage | Blocks)]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The parts whose weights are curves in time; a relative of the ResNet family has none."""
+        return [part for part in self.parts if isinstance(part, Stage)]
 
     @property
     def depth(self) -> int:
         """Layers of a stage."""
-        return self.stages[0].depth
+        return self.parts[0].depth
 
     def constrain_(self) -> None:
         """Project the weights back onto the structure, after each optimiser step: see ``Stage.constrain_``."""
-        for stage in self.stages:
-            stage.constrain_()
+        for part in self.parts:
+            part.constrain_()
 
     def certify_(self, status: str = "float") -> float:
         """Put the norms of ResNet-S under the limit, from above, as at the end of an epoch; the largest h‖A‖² found."""
-        return max(stage.certify_(status) for stage in self.stages)
+        return max(part.certify_(status) for part in self.parts)
 
     def at_depth(self, n: int) -> Self:
         """This network with n layers a stage, its weights shared: the same curves in time, stepped through more finely.
@@ -64,6 +70,9 @@ class Network(nn.Module):
 
     def _with(self, change: Callable[[Stage], Stage]) -> Self:
         """This network with other stages, everything else shared."""
+        if not self.stages:
+            raise TypeError(f"a {type(self).__name__} has no curves in time; take DenseResNet or ImageResNet to refine "
+                            f"it or to evaluate it at another depth.")
         other = copy.copy(self)
         other._modules = {
             name: change(part) if isinstance(part, Stage) else
@@ -198,15 +207,22 @@ class ImageResNet(Network):
                  horizon: float = 1.0, curves: str = "constant", limit: float = 1.0,
                  padding_mode: Literal["zeros", "circular"] = "zeros",
                  generator: torch.Generator | None = None):
+        def stage(width: int, size: Sequence[int]) -> Stage:
+            return Stage(variant, width, depth, image=size, kernel=kernel, horizon=horizon, curves=curves,
+                         limit=limit, padding_mode=padding_mode, generator=generator)
+
         super().__init__()
         self.variant = _check.choice("variant", variant, VARIANTS)
-        widths = [_check.count(f"widths[{k}]", width) for k, width in enumerate(widths)]
-        size = [_check.count(f"image[{k}]", n) for k, n in enumerate(image)]
-        if len(size) not in (1, 2) or not widths or min(size) < 2 ** (len(widths) - 1):
-            raise ValueError(f"image must be (L,) or (H, W) with at least {2 ** max(len(widths) - 1, 0)} pixels a side "
-                             f"for {len(widths)} stages; got {tuple(size)} and widths {tuple(widths)}.")
+        self.build(stage, widths, classes, channels, image, kernel, padding_mode, generator)
+
+    def build(self, stage: Callable[[int, Sequence[int]], Stage | Blocks], widths: Sequence[int], classes: int,
+              channels: int, image: Sequence[int], kernel: int, padding_mode: Literal["zeros", "circular"],
+              generator: torch.Generator | None) -> None:
+        """The frame around the stages, each made by ``stage`` from its channels and its image."""
+        widths, size = _sizes(widths, image)
         self.channels, self.image = _check.count("channels", channels), tuple(size)
         conv, norm = (nn.Conv1d, nn.BatchNorm1d) if len(size) == 1 else (nn.Conv2d, nn.BatchNorm2d)
+        self.maps = convolutions(len(size), kernel, padding_mode)
         self.stem = conv(self.channels, widths[0], kernel, padding=kernel // 2, padding_mode=padding_mode, bias=False)
         self.open = norm(widths[0])
         body: list[nn.Module] = []
@@ -214,19 +230,22 @@ class ImageResNet(Network):
             if k:
                 body += [AveragePool(2, len(size), scale=1.0), PadChannels(widths[k - 1], width, len(size))]
                 size = [n // 2 for n in size]
-            body.append(Stage(variant, width, depth, image=size, kernel=kernel, horizon=horizon, curves=curves,
-                              limit=limit, padding_mode=padding_mode, generator=generator))
+            body.append(stage(width, size))
         self.body, self.pixels, self.mean = nn.ModuleList(body), tuple(size), GlobalMean(len(size))
-        self.close, self.head = nn.BatchNorm1d(widths[-1]), nn.Linear(widths[-1], classes)
+        self.close, self.head = nn.BatchNorm1d(widths[-1]), nn.Linear(widths[-1], _check.count("classes", classes))
         start(self.stem, generator)
         start(self.head, generator)
 
-    def features(self, x: Tensor) -> Tensor:
-        """The initial state, (n, widths[0], *image)."""
+    def opened(self, x: Tensor) -> Tensor:
+        """The stem, normalised, (n, widths[0], *image)."""
         if tuple(x.shape[1:]) != (self.channels, *self.image):
             raise ValueError(f"images must have shape (n, {', '.join(map(str, (self.channels, *self.image)))}), that "
                              f"of this network; got {_check.describe(x)}.")
-        return torch.relu(self.open(self.stem(x)))
+        return self.open(self.stem(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The initial state, (n, widths[0], *image)."""
+        return torch.relu(self.opened(x))
 
     def argument(self, x: Tensor) -> Tensor:
         """Means over the pixels of the last state, normalised, (n, widths[-1])."""
@@ -239,20 +258,20 @@ class ImageResNet(Network):
         """The product of the factors of all parts, of the network in evaluation mode."""
         stem, _ = fold_batch_norm(self.stem.weight.detach(), None, self.open)
         close, _ = fold_batch_norm(torch.eye(self.close.num_features).to(stem), None, self.close)
-        parts = [part.factor(status, rate) if isinstance(part, Stage) else _as_norm(part.certificate())
-                 for part in self.body if isinstance(part, Stage | Between)]
-        return product(status, self.stages[0].norm_of(stem, status), *parts,
+        parts = [part.factor(status, rate) if isinstance(part, Stage | Blocks) else _as_norm(part.certificate())
+                 for part in self.body if isinstance(part, Stage | Blocks | Between)]
+        return product(status, self.maps.norm(stem, self.image, status), *parts,
                        _as_norm(self.mean.certificate(self.pixels)), norms.dense(close, status=status))
 
 
-class UnitRows(nn.Module):
-    """Rows of length 1."""
-
-    def forward(self, W: Tensor) -> Tensor:
-        return F.normalize(W, dim=1)
-
-    def right_inverse(self, W: Tensor) -> Tensor:
-        return W
+def _sizes(widths: Sequence[int], image: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Channels of the stages and sides of the image, checked."""
+    widths = [_check.count(f"widths[{k}]", width) for k, width in enumerate(widths)]
+    size = [_check.count(f"image[{k}]", n) for k, n in enumerate(image)]
+    if len(size) not in (1, 2) or not widths or min(size) < 2 ** (len(widths) - 1):
+        raise ValueError(f"image must be (L,) or (H, W) with at least {2 ** max(len(widths) - 1, 0)} pixels a side "
+                         f"for {len(widths)} stages; got {tuple(size)} and widths {tuple(widths)}.")
+    return widths, size
 
 
 def start(layer: nn.Linear | nn.Conv1d | nn.Conv2d, generator: torch.Generator | None) -> None:

@@ -9,11 +9,11 @@ from .. import _check, norms
 from ..fields import ConvResNetField, Field, ResNetField, Weights
 from .base import Block, Certificate, traced, widths
 from .factors import symmetric_factor
-from .maps import DENSE, Image, Maps, convolutions
+from .maps import DENSE, Image, Maps
 from .residual import Residual, ResNetBlock
 
-__all__ = ["ConvexPotentialBlock", "ConvexPotentialBlock2d", "PreActivationBlock", "PreActivationBlock2d", "SLLBlock",
-           "SLLBlock2d"]
+__all__ = ["ConvexPotentialBlock", "ConvexPotentialBlock1d", "ConvexPotentialBlock2d", "PreActivationBlock",
+           "PreActivationBlock1d", "PreActivationBlock2d", "SLLBlock", "SLLBlock1d", "SLLBlock2d"]
 
 
 class PreActivationBlock(ResNetBlock):
@@ -73,12 +73,16 @@ class PreActivationBlock2d(PreActivationBlock):
     def __init__(self, features: int, hidden: int | None = None, kernel_size: Image = 3, h: float = 1.0,
                  bias: bool = True, padding_mode: str = "zeros", *, device: torch.device | str | None = None,
                  dtype: torch.dtype | None = None, generator: torch.Generator | None = None):
-        Block.__init__(self)
-        self.kernel_size, self.padding_mode = kernel_size, padding_mode
-        maps = convolutions(self.dims, kernel_size, padding_mode)
+        maps = self.convolve(kernel_size, padding_mode)
         A1, A2 = self.begin(maps, features, hidden, h, bias, device, dtype, generator)
         self.extra_weights({"A1": A1, "A2": A2})
         self.b2 = None
+
+
+class PreActivationBlock1d(PreActivationBlock2d):
+    """``PreActivationBlock2d`` for signals (*batch, features, L)."""
+
+    dims = 1
 
 
 class ConvexPotentialBlock(Block):
@@ -161,10 +165,14 @@ class ConvexPotentialBlock2d(ConvexPotentialBlock):
     def __init__(self, features: int, hidden: int | None = None, kernel_size: Image = 3, bias: bool = True,
                  padding_mode: str = "zeros", *, device: torch.device | str | None = None,
                  dtype: torch.dtype | None = None, generator: torch.Generator | None = None):
-        Block.__init__(self)
-        self.kernel_size, self.padding_mode = kernel_size, padding_mode
-        maps = convolutions(self.dims, kernel_size, padding_mode)
+        maps = self.convolve(kernel_size, padding_mode)
         self.begin(maps, features, hidden, bias, device, dtype, generator)
+
+
+class ConvexPotentialBlock1d(ConvexPotentialBlock2d):
+    """``ConvexPotentialBlock2d`` for signals (*batch, features, L)."""
+
+    dims = 1
 
 
 class SLLBlock(ConvexPotentialBlock):
@@ -234,7 +242,11 @@ class SLLBlock2d(SLLBlock):
     def __init__(self, features: int, hidden: int | None = None, kernel_size: Image = 3, bias: bool = True,
                  padding_mode: str = "zeros", *, device: torch.device | str | None = None,
                  dtype: torch.dtype | None = None, generator: torch.Generator | None = None):
-        Block.__init__(self)
-        self.kernel_size, self.padding_mode = kernel_size, padding_mode
-        maps = convolutions(self.dims, kernel_size, padding_mode)
+        maps = self.convolve(kernel_size, padding_mode)
         self.begin(maps, features, hidden, bias, device, dtype, generator)
+
+
+class SLLBlock1d(SLLBlock2d):
+    """``SLLBlock2d`` for signals (*batch, features, L)."""
+
+    dims = 1

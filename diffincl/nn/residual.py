@@ -9,7 +9,7 @@ from .. import _check, norms
 from ..fields import ConvResNetDField, ConvResNetField, Field, ResNetDField, ResNetField, Weights
 from .base import Block, Certificate, traced, widths
 from .factors import euler_factor
-from .maps import DENSE, Image, Maps, convolutions
+from .maps import DENSE, Image, Maps
 
 __all__ = ["DecayBlock", "DecayBlock1d", "DecayBlock2d", "ResNetBlock", "ResNetBlock1d", "ResNetBlock2d"]
 
@@ -139,9 +139,7 @@ class ResNetBlock2d(ResNetBlock):
     def __init__(self, features: int, hidden: int | None = None, kernel_size: Image = 3, h: float = 1.0,
                  bias: bool = True, padding_mode: str = "zeros", *, device: torch.device | str | None = None,
                  dtype: torch.dtype | None = None, generator: torch.Generator | None = None):
-        Block.__init__(self)
-        self.kernel_size, self.padding_mode = kernel_size, padding_mode
-        maps = convolutions(self.dims, kernel_size, padding_mode)
+        maps = self.convolve(kernel_size, padding_mode)
         A1, A2 = self.begin(maps, features, hidden, h, bias, device, dtype, generator)
         self.extra_weights({"A1": A1, "A2": A2})
 
@@ -224,9 +222,7 @@ class DecayBlock2d(DecayBlock):
                  bias: bool = True, padding_mode: str = "zeros", parametrisation: str = "projection", *,
                  device: torch.device | str | None = None, dtype: torch.dtype | None = None,
                  generator: torch.Generator | None = None):
-        Block.__init__(self)
-        self.kernel_size, self.padding_mode = kernel_size, padding_mode
-        maps = convolutions(self.dims, kernel_size, padding_mode)
+        maps = self.convolve(kernel_size, padding_mode)
         self.begin_nonnegative(self.begin(maps, features, hidden, h, bias, device, dtype, generator), parametrisation)
 
 

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from .. import _check, norms
+from ..fields import Weights
 from .base import Block, Certificate, joint, traced, widths
 from .factors import ROOM, euler_factor
-from .maps import DENSE, Image, Maps, convolutions
+from .maps import DENSE, Image, Maps
 
-__all__ = ["AntisymmetricBlock", "AntisymmetricBlock2d", "HamiltonianBlock", "HamiltonianBlock2d"]
+__all__ = ["AntisymmetricBlock", "AntisymmetricBlock1d", "AntisymmetricBlock2d", "HamiltonianBlock",
+           "HamiltonianBlock1d", "HamiltonianBlock2d"]
 
 
 class AntisymmetricBlock(Block):
@@ -67,13 +69,18 @@ class AntisymmetricBlock(Block):
         """The weight of M = A − Aᵀ − γI."""
         return self.A - self.maps.adjoint(self.A) - self.gamma * self.maps.identity(self.A)
 
+    def weights(self) -> Weights:
+        """M, b, −I and 0: those of F, with tanh in place of ReLU."""
+        M, zero = self.inner(), self.A.new_zeros(self.features)
+        return Weights(M, zero if self.b is None else self.b, -self.maps.identity(M), zero)
+
     def forward(self, x: Tensor) -> Tensor:
         return torch.add(x, torch.tanh(self.maps.affine(x, self.inner(), self.b)), alpha=self.h)
 
     def certificate(self, image: Image | None = None, *, status: str = norms.CERTIFIED) -> Certificate:
-        """D1 or R8 with A1 = M, A2 = −I."""
-        M = self.inner().detach()
-        return euler_factor(self.maps, M, -self.maps.identity(M), self.h, image, status)
+        """As for ``ResNetBlock``, with A1 = M, A2 = −I."""
+        weights = self.weights()
+        return euler_factor(self.maps, weights.A1.detach(), weights.A2, self.h, image, status)
 
     def plain(self) -> nn.Module:
         """x ↦ x + h tanh(first(x)) in torch's own classes."""
@@ -100,10 +107,14 @@ class AntisymmetricBlock2d(AntisymmetricBlock):
     def __init__(self, features: int, kernel_size: Image = 3, h: float = 1.0, bias: bool = True, gamma: float = 0.0,
                  padding_mode: str = "zeros", *, device: torch.device | str | None = None,
                  dtype: torch.dtype | None = None, generator: torch.Generator | None = None):
-        Block.__init__(self)
-        self.kernel_size, self.padding_mode = kernel_size, padding_mode
-        maps = convolutions(self.dims, kernel_size, padding_mode)
+        maps = self.convolve(kernel_size, padding_mode)
         self.begin(maps, features, h, bias, gamma, device, dtype, generator)
+
+
+class AntisymmetricBlock1d(AntisymmetricBlock2d):
+    """``AntisymmetricBlock2d`` for signals (*batch, features, L)."""
+
+    dims = 1
 
 
 class HamiltonianBlock(Block):
@@ -215,14 +226,24 @@ class HalfSteps(nn.Module):
 
 
 class HamiltonianBlock2d(HamiltonianBlock):
-    """``HamiltonianBlock`` with convolutions, for states (*batch, features, H, W); kernel_size odd."""
+    """``HamiltonianBlock`` with convolutions, for states (*batch, features, H, W); kernel_size odd.
+
+    Notes
+    -----
+    The certificate is the product of the half steps' norms, as for matrices; no rung of the ladder fits a layer that
+    reads its own first half step, so over many layers it is far above what is observed.
+    """
 
     dims = 2
 
     def __init__(self, features: int, hidden: int | None = None, kernel_size: Image = 3, h: float = 1.0,
                  bias: bool = True, padding_mode: str = "zeros", *, device: torch.device | str | None = None,
                  dtype: torch.dtype | None = None, generator: torch.Generator | None = None):
-        Block.__init__(self)
-        self.kernel_size, self.padding_mode = kernel_size, padding_mode
-        maps = convolutions(self.dims, kernel_size, padding_mode)
+        maps = self.convolve(kernel_size, padding_mode)
         self.begin(maps, features, hidden, h, bias, device, dtype, generator)
+
+
+class HamiltonianBlock1d(HamiltonianBlock2d):
+    """``HamiltonianBlock2d`` for signals (*batch, features, L)."""
+
+    dims = 1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
-from .. import _check, bounds, norms
+from .. import _check, bounds, norms, rates
 from ..curves import Curve, PiecewiseConstant, PiecewiseLinear
 from ..fields import (
     ConvResNetDField,
@@ -20,6 +20,7 @@ from ..fields import (
     ResNetDField,
     ResNetField,
     ResNetSField,
+    Weights,
 )
 from ..fields.layered import LayeredField, Nonnegative, Symmetric
 from ..functions import Orthant
@@ -216,26 +217,39 @@ class Stage(InclusionLayer):
 
     @torch.no_grad()
     def factor(self, status: str = "float", rate: str = "best") -> norms.OperatorNorm:
-        """Lipschitz factor of the stage in ℓ2, from above: D3 for "s", else the product of a rate of the ladder for
-        dense layers (seconds for "best", R8 and its relatives; an instant for "global"), the least of D1 and D4 at a
-        channelwise R3 for convolutions."""
+        """Lipschitz factor of the stage in ℓ2, from above: D3 for "s"; else with "global" the product of the norms (an
+        instant), with "best" the least of the products of the ladder and of R8 along all layers (`rates.chain`, 20 to
+        200 ms a layer), with another rate of the ladder, for dense layers, its product."""
         if isinstance(self.field, Symmetric):
             size = self.norm_of(self.weight, status).value.max()
             layer = (self.h * size**2 * (1 + 8 * norms.UNIT) - 1).clamp_min(1.0)
             rounded_up = torch.where(layer > 1, 1 + self.depth * norms.UNIT, 1.0)
             return norms.OperatorNorm(layer**self.depth * rounded_up, status)
-        if not self.image:
-            bound = bounds.discrete_sensitivity(self.flow, self.t, rate=rate)
-            return norms.OperatorNorm(bound.curve[-1], bound.status)
+        layers = self._product_of_convolutions(status, rate) if self.image else self._product(rate)
+        if rate != "best":
+            return layers
+        A1, A2 = (torch.stack(A) for A in zip(*((w.A1, w.A2) for w in self.layers()), strict=True))
+        together = rates.chain(A1, A2, torch.tensor(self.times).diff(), image=self.image,
+                               padding_mode=self.padding_mode)
+        return norms.OperatorNorm(torch.minimum(layers.value, together), layers.status)
+
+    def layers(self) -> list[Weights]:
+        """The weights that each layer multiplies with."""
+        return [self.field.weights_on(a, b)(a) for a, b in pairwise(self.times)]
+
+    def _product(self, rate: str) -> norms.OperatorNorm:
+        bound = bounds.discrete_sensitivity(self.flow, self.t, rate=rate)
+        return norms.OperatorNorm(bound.curve[-1], bound.status)
+
+    def _product_of_convolutions(self, status: str, rate: str) -> norms.OperatorNorm:
         if rate == "global":
             norm = [self.norm_of(curve.values, status).value for name, curve in self.curves.items() if name[0] == "A"]
             pieces = norm if len(norm[0]) == self.pieces else [torch.maximum(v[:-1], v[1:]) for v in norm]
             layers = (1 + self.h * pieces[0] * pieces[1]).log().sum() * (self.depth // self.pieces)
             return norms.OperatorNorm(layers.exp() * (1 + 1e-12), status)
         value, maps = 1.0, Maps(len(self.image), self.kernel, self.padding_mode)
-        for a, b in pairwise(self.times):
-            weights = self.field.weights_on(a, b)(a)
-            value *= euler_factor(maps, weights.A1, weights.A2, b - a, self.image, status).value * ROOM
+        for w, (a, b) in zip(self.layers(), pairwise(self.times), strict=True):
+            value *= euler_factor(maps, w.A1, w.A2, b - a, self.image, status).value * ROOM
         return norms.OperatorNorm(torch.tensor(value, dtype=torch.float64), status)
 
     def cost(self) -> Tensor:

@@ -9,7 +9,7 @@ from .. import _check, norms
 from ..fields import ConvResNetSField, Field, ResNetSField, Weights
 from .base import Block, Certificate, traced, widths
 from .factors import symmetric_factor
-from .maps import DENSE, Image, Maps, convolutions
+from .maps import DENSE, Image, Maps
 from .residual import Residual
 
 __all__ = ["SymmetricBlock", "SymmetricBlock1d", "SymmetricBlock2d"]
@@ -222,9 +222,7 @@ class SymmetricBlock2d(SymmetricBlock):
                  bias: bool = True, padding_mode: str = "zeros", *, learn_h: bool = False, limit: float = 2.0,
                  device: torch.device | str | None = None, dtype: torch.dtype | None = None,
                  generator: torch.Generator | None = None):
-        Block.__init__(self)
-        self.kernel_size, self.padding_mode = kernel_size, padding_mode
-        maps = convolutions(self.dims, kernel_size, padding_mode)
+        maps = self.convolve(kernel_size, padding_mode)
         self.begin(maps, features, hidden, h, bias, learn_h, limit, device, dtype, generator)
 
     @classmethod

@@ -222,7 +222,7 @@ def _step_of(one: Branch, h: Tensor, lam: Tensor) -> Tensor:
     E1, E2 = (error.repeat(2, 2) for error in one.rounding())
     largest = torch.ones_like(h)
     for adjoint1, A2 in one.symbols(one.axes()):
-        rho = certified_factor(_real(adjoint1).mT, _real(A2), h.expand(len(A2)), lam.repeat(2).expand(len(A2), -1),
+        rho = certified_factor(real(adjoint1).mT, real(A2), h.expand(len(A2)), lam.repeat(2).expand(len(A2), -1),
                                E1.T, E2)
         largest = torch.maximum(largest, rho.amax())
     return largest
@@ -281,6 +281,6 @@ def _norm(both: Branch, K: Tensor, status: str) -> Tensor:
     return norms.conv2d(K, both.image, 1, both.padding, padding_mode=both.mode, status=status).value
 
 
-def _real(Z: Tensor) -> Tensor:
+def real(Z: Tensor) -> Tensor:
     """[[Re, −Im], [Im, Re]], of the same singular values."""
     return torch.cat([torch.cat([Z.real, -Z.imag], -1), torch.cat([Z.imag, Z.real], -1)], -2)

@@ -50,7 +50,7 @@ def step(A1: Tensor, A2: Tensor, h: float | Tensor, *, multiplier: Tensor | None
     """
     weights = at_one_time(A1, A2)
     h = positive("h", torch.as_tensor(h, dtype=torch.float64)).expand(weights.A1.shape[:-2])
-    A1, A2 = _alive(weights.A1, weights.A2)
+    A1, A2 = without_dead_units(weights.A1, weights.A2)
     lam = step_multipliers(A1, A2, h) if multiplier is None else positive("multiplier", multiplier)
     if lam.shape != A1.shape[:-1]:
         raise ValueError(f"multiplier must have shape {tuple(A1.shape[:-1])}, one a hidden unit; got "
@@ -87,7 +87,7 @@ def certified_factor(A1: Tensor, A2: Tensor, h: Tensor, lam: Tensor, A1_error: T
     return torch.sqrt((1 + h * c.clamp_min(0)) * (1 + 8 * norms.UNIT)) * (1 + 4 * norms.UNIT)
 
 
-def _alive(A1: Tensor, A2: Tensor) -> tuple[Tensor, Tensor]:
+def without_dead_units(A1: Tensor, A2: Tensor) -> tuple[Tensor, Tensor]:
     """The weights without the units that contribute nothing."""
     alive = (A1 != 0).any(-1) & (A2 != 0).any(-2)
     return A1 * alive.unsqueeze(-1), A2 * alive.unsqueeze(-2)

@@ -65,12 +65,13 @@ class Branch:
         return [replace(self, adjoint1=adjoint1, kernel2=kernel2) for adjoint1, kernel2 in pairs]
 
     def axes(self) -> list[Axis]:
-        """For one branch: of the tori on which the symbols bound it, the one on which ‖A2‖ is least."""
+        """Of the tori on which the symbols bound the branches, the one on which the product of all ‖A2‖ is least."""
         axes = layout(self.kernel2, self.image, 1, self.padding, 1, 1, self.mode, dims=self.dims).axes()
         assert axes is not None  # the window covers its own pixel
-        tori = tori_of(axes, min(self.kernel2.shape[:2]))
-        taps = self.kernel2.flatten(2)[None]
-        return min(tori, key=lambda torus: float(torus_norm(taps, torus, norms.FLOAT))) if tori[1:] else axes
+        tori = tori_of(axes, min(self.kernel2.shape[-self.dims - 2:-self.dims]))
+        taps = self.kernel2.reshape(-1, *self.kernel2.shape[-self.dims - 2:]).flatten(3)
+        sizes = [float(torus_norm(taps, torus, norms.FLOAT).log().sum()) for torus in tori] if tori[1:] else [0.0]
+        return tori[sizes.index(min(sizes))]
 
     def symbols(self, axes: list[Axis]) -> Iterator[tuple[Tensor, Tensor]]:
         """For one branch: Â1ᴴ and Â2, (F, channels, hidden) complex128, at the frequencies of a torus, some at a

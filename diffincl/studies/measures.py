@@ -13,7 +13,7 @@ from torch.linalg import matrix_norm, vector_norm
 from .. import _check
 from ..bounds import robust_radius
 from ..data import ImageData, corruptions, pgd
-from ..nn import BlockNet, Network
+from ..nn import Network
 from ..training import accuracy
 
 __all__ = ["DEEPER", "PARTS", "RADII", "SIZES", "examine"]
@@ -82,7 +82,7 @@ def _corrupted(net: Network, data: ImageData, seed: int) -> dict[str, dict[str, 
 @torch.no_grad()
 def _deeper(net: Network, data: ImageData) -> dict[str, dict[str, float]]:
     """The same curves with more layers."""
-    if isinstance(net, BlockNet):
+    if not net.stages:
         return {}
     found, before = {}, net.argument(data.test_x)
     for times in DEEPER:

@@ -13,7 +13,7 @@ from torch import Generator
 
 from .. import _check
 from ..data import ImageData, cifar10, cifar100, digits, mnist1d
-from ..nn import RELATIVES, BlockNet, DenseResNet, ImageResNet, Network
+from ..nn import RELATIVES, VARIANTS, BlockNet, DenseResNet, ImageBlockNet, ImageResNet, Network
 from ..storage import write_atomically
 from . import company
 from .checkpoints import Checkpoints
@@ -34,7 +34,7 @@ class Job:
     ----------
     data : "digits", "mnist1d", "cifar10" or "cifar100"
     model : "dense" (``DenseResNet``) or "image" (``ImageResNet``)
-    variant : "resnet", "d" or "s", or of dense networks a relative: a name in ``diffincl.nn.RELATIVES``
+    variant : "resnet", "d" or "s", or a relative: a name in ``diffincl.nn.RELATIVES``
     depth : int
     width : int
         Of the dense network.
@@ -67,9 +67,8 @@ class Job:
     def __post_init__(self) -> None:
         _check.choice("data", self.data, DATA)
         _check.choice("model", self.model, MODELS)
-        if self.variant in RELATIVES and (self.model != "dense" or self.isometric):
-            raise ValueError(f"variant {self.variant!r} comes as model 'dense' that is not isometric; got model "
-                             f"{self.model!r}, isometric = {self.isometric}.")
+        if self.variant in RELATIVES and self.isometric:
+            raise ValueError(f"isometric is for the variants {VARIANTS}; got variant {self.variant!r}. Leave it out.")
         for name in ("control", "smoothness", "refine") if self.variant in RELATIVES else ():
             if getattr(self.recipe, name):
                 raise ValueError(f"{name} needs weights that are curves in time, which variant {self.variant!r} does "
@@ -95,6 +94,10 @@ class Job:
         """The network with its initial weights, for samples (channels, *image)."""
         more = {"curves": self.curves, "limit": self.limit, "horizon": self.horizon,
                 "generator": Generator().manual_seed(self.recipe.seed)}
+        if self.model == "image" and self.variant in RELATIVES:
+            return ImageBlockNet(self.variant, self.depth, widths=self.widths, classes=classes, channels=shape[0],
+                                 image=shape[1:], kernel=self.kernel, horizon=self.horizon,
+                                 generator=more["generator"])
         if self.model == "image":
             return ImageResNet(self.variant, self.depth, widths=self.widths, classes=classes, channels=shape[0],
                                image=shape[1:], kernel=self.kernel, **more)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..nn import BlockNet, Network, Stage
+from ..nn import Network, Stage
 from ..solve import solve
 
 __all__ = ["blocks_factor", "control_exponent", "dead", "share_correct", "starts"]
@@ -28,9 +28,7 @@ def share_correct(net: torch.nn.Module, x: Tensor, y: Tensor) -> float:
 
 def blocks_factor(net: Network) -> float:
     """Lipschitz factor of all layers together, from above, at the rate that takes no time."""
-    if isinstance(net, BlockNet):
-        return math.prod(block.certificate(status="float").value for block in net.each())
-    return math.prod(float(stage.factor(rate="global").value) for stage in net.stages)
+    return math.prod(float(part.factor(rate="global").value) for part in net.parts)
 
 
 @torch.no_grad()
