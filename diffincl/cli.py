@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,9 @@ HOLDS, VIOLATED, BAD_USAGE = 0, 1, 2  # argparse exits with 2 too
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
+    options.command = shlex.join(["diffincl", *arguments])
     return options.run(options)
 
 
@@ -91,7 +94,7 @@ def _check(options: argparse.Namespace) -> int:
         outcome = _run(settings, options, among)
         among.exchange({})  # all have read the parts
         if among.first:
-            page = report.write(outcome, options.out)
+            page = report.write(outcome, options.out, options.command)
             print(json.dumps(report.as_json(outcome), indent=1, ensure_ascii=False) if options.json else
                   f"{report.as_table(outcome)}\n\nReport: {page}")
             experiment.Parts(options.out / "parts", settings).remove()

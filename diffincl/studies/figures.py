@@ -12,9 +12,10 @@ from .tables import Mean, Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw"]
+__all__ = ["SHOWN", "draw"]
 
 COLOURS, MARKS = (*plot.COLOURS, "#999999", "#7F3C8D"), "osD^vP*Xh"  # families, told apart without colours, too
+SHOWN = {"depth": slice(3), "corruption": slice(None), "regularisation": slice(3, 5), "certificate": slice(2)}  # tables
 
 
 def draw(study: str, tables: list[Table], path: Path) -> None:
@@ -22,8 +23,7 @@ def draw(study: str, tables: list[Table], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = {"depth": slice(3), "corruption": slice(None), "regularisation": slice(3, 5), "certificate": slice(2)}
-    panels = tables[shown[study]]
+    panels = tables[SHOWN[study]]
     figure = Figure(figsize=(4.8 * max(len(panels), 1.4), 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
