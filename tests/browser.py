@@ -12,7 +12,7 @@ import time
 EXECUTABLE = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--disable-quic", "--disable-dev-shm-usage",
-         "--remote-debugging-pipe")
+         "--hide-scrollbars", "--remote-debugging-pipe")
 PATIENCE = 60  # seconds that an answer may take before the browser counts as hung
 
 

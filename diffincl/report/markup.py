@@ -11,6 +11,8 @@ from pathlib import Path
 
 __all__ = ["Cell", "Section", "figure", "page", "summary", "table"]
 
+MANY = 9  # columns; a table with more is set smaller on paper
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -45,15 +47,15 @@ class Section:
 
 def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str | Cell]], numeric: Iterable[int]) -> str:
     """A table in a box of its own that scrolls where it is too wide; the first cell of a row is its heading."""
-    right = set(numeric)
+    right, kind = set(numeric), ' class="wide"' if len(headings) > MANY else ""
     head = "".join(f'<th scope="col"{_class(k in right)}>{escape(h)}</th>' for k, h in enumerate(headings))
     lines = []
     for row in rows:
         first, *rest = (cell if isinstance(cell, Cell) else Cell(cell) for cell in row)
         lines.append(f'<tr><th scope="row">{escape(first.text)}</th>'
                      + "".join(cell.markup(numeric=k in right) for k, cell in enumerate(rest, 1)) + "</tr>")
-    return (f'{_box("table: " + caption)}<table><caption><span>{escape(caption)}</span></caption><thead><tr>{head}</tr>'
-            f'</thead><tbody>{"".join(lines)}</tbody></table></div>')
+    return (f'{_box("table: " + caption)}<table{kind}><caption><span>{escape(caption)}</span></caption>'
+            f'<thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>')
 
 
 def figure(image: Path, alternative: str, caption: str) -> str:
@@ -64,8 +66,9 @@ def figure(image: Path, alternative: str, caption: str) -> str:
 
 
 def summary(entries: dict[str, str]) -> str:
-    """What was done, with what, in a list of names and values; the command is set as code."""
-    rows = (f"<dt>{escape(name)}</dt><dd>{f'<code>{escape(text)}</code>' if name == 'command' else escape(text)}</dd>"
+    """What was done, with what, in a list of names and values; the command is broken between words only."""
+    code = " ".join(f"<span>{escape(word)}</span>" for word in entries.get("command", "").split())
+    rows = (f"<dt>{escape(name)}</dt><dd>{f'<code>{code}</code>' if name == 'command' else escape(text)}</dd>"
             for name, text in entries.items() if text)
     return f"<dl>{''.join(rows)}</dl>"
 

@@ -26,13 +26,13 @@ from .text import (
 
 __all__ = ["page_of"]
 
-TITLE = "diffincl check: stability theorems on random and on trained networks"
+TITLE = "diffincl check: stability theorems"
 VERDICTS = ("A ratio observed/bound of 1 means that the bound is attained. Violations are counted after the numerical "
             "error of the trajectories (rounding; for flows twice the step-doubling difference) is taken off. A "
             "control lies outside the hypothesis: there the same search must find a violation.")
 RUNGS = ("Bound and worst pair found, as expansion over the whole network. global: ‖A₁‖‖A₂‖, the paper's rate (R1); "
          "centred (R2) and scaled (R3): sharper one-sided rates; step (R8): the factor of a layer, not of the flow.")
-VERDICT_HEADINGS = ("statement", "verdict", "what it says", "worst observed/bound", "control", "instances", "where")
+VERDICT_HEADINGS = ("label", "verdict", "what it says", "worst observed/bound", "control", "instances", "where")
 SLACK_HEADINGS = ("network", "bound by rate", "log bound", "log worst", "norm", "rate", "path")
 
 
@@ -63,15 +63,16 @@ def page_of(outcome: Outcome, figures: list[Figure], directory: Path, command: s
 def _top(outcome: Outcome, command: str) -> str:
     """The verdict in words, and what was checked with what."""
     s, results = outcome.settings, outcome.results
+    what = f"all {len(results)} statements" if tuple(results) == tuple(STATEMENTS) else ", ".join(results)
     tightest = max(results, key=lambda label: results[label].worst_ratio)
     return (f'<p class="verdict {"ok" if outcome.passed else "bad"}">{_verdict(outcome)}</p>' + summary({
         "command": command,
-        "checked": f"{', '.join(results)}: {s.trials} random instances each, {s.ascent} steps of gradient ascent on "
-                   f"the worst of each block of them",
+        "checked": f"{what}: {s.trials} random instances each, {s.ascent} steps of gradient ascent on the worst of "
+                   f"each block of them",
         "networks": f"{', '.join(outcome.accuracies)}, {DEPTH} layers each, trained for {s.epochs} epochs on "
                     f"handwritten digits; looked at on {s.images} test images: clean, with Gaussian noise, with one "
                     f"image added to all",
-        "tightest": f"{tightest} reaches {number(results[tightest].worst_ratio)} of its bound",
+        "tightest": f"{tightest}, observed/bound {number(results[tightest].worst_ratio)}",
         "seed": str(s.seed),
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items())}))
 
@@ -94,4 +95,5 @@ def _verdict_row(label: str, r: CheckResult) -> tuple[str | Cell, ...]:
     return (label, Cell(verdict_of(r), kind="ok" if r.holds and r.control_violated else "bad"),
             Cell(statement.title, f"{statement.hypothesis} ⇒ {statement.bound}", kind="long"),
             Cell(number(r.worst_ratio), sort=repr(r.worst_ratio)),
-            Cell(control_of(r), sort=repr(r.control.worst_ratio)), str(r.trials), where(r))
+            Cell(control_of(r), sort=repr(r.control.worst_ratio), kind="text"), str(r.trials),
+            Cell(where(r), kind="text"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from ..experiment import FLOW, LAYERS, Along, Outcome
 from ..studies.tables import Mean, Table
 from .figures import Figure
 
-__all__ = ["seen_in", "seen_in_table"]
+__all__ = ["extremes_of", "seen_in", "seen_in_table"]
 
 
 def seen_in(outcome: Outcome, figures: list[Figure]) -> dict[str, str]:
@@ -32,14 +34,24 @@ def seen_in_table(table: Table) -> str:
     return f"{table.title}. Lowest to highest {where}: {'; '.join(parts) or 'nothing known'}."
 
 
+def extremes_of(table: Table) -> str:
+    """The highest and the lowest value of a table, and where."""
+    known = [(m.value, f"{table.figure(m)} ({name}, {column})") for name, row in table.rows.items()
+             for column, m in zip(table.columns, row, strict=True) if m is not None and not math.isnan(m.value)]
+    if not known:
+        return f"{table.title}: nothing known."
+    (_, low), (_, high) = (pick(known, key=lambda pair: pair[0]) for pick in (min, max))
+    return f"{table.title}: highest {high}, lowest {low}."
+
+
 def _end(along: Along) -> str:
-    return f"time {along.t[-1]:g}" if along.kind == FLOW else f"{len(along.t) - 1} layers"
+    return f"at time {along.t[-1]:g}" if along.kind == FLOW else f"after {len(along.t) - 1} layers"
 
 
 def _distances(along: Along) -> str:
     low, middle, high = along.observed[-1]
     bounds = ", ".join(f"{rate} {curve[-1]:.3g}" for rate, curve in along.bounds.items())
-    return (f"{along.network}: after {_end(along)} the distances of pairs lie between {low:.3g} and {high:.3g} times "
+    return (f"{along.network}: {_end(along)} the distances of pairs lie between {low:.3g} and {high:.3g} times "
             f"those at the start, half of them below {middle:.3g}; bounds: {bounds}.")
 
 
@@ -47,7 +59,7 @@ def _ratios(along: Along) -> str:
     ends = ", ".join(f"{rate} {ratios[-1]:.3g}" for rate, ratios in along.ratios.items())
     highest = max(max(ratios) for ratios in along.ratios.values())
     above = "no curve is above 1" if highest <= 1 + 1e-9 else f"the highest value is {highest:.6g}, above 1"
-    return (f"{along.network}, {along.kind}: observed over bound starts at 1 and after {_end(along)} is, by rate, "
+    return (f"{along.network}, {along.kind}: observed over bound starts at 1 and {_end(along)} is, by rate, "
             f"{ends}; {above}.")
 
 
@@ -62,6 +74,6 @@ def _features(figure: Figure) -> str:
                 continue
             resting = sum(value == 0 for value in x) / len(x)
             lines.append(f"{line.get_label()} from {x[0]:.2g} to {x[-1]:.2g}"
-                         + (f", at 0 for {resting:.0%} of the time" if resting else ""))
+                         + (f", at 0 for {resting:.0%} of the time" if resting >= 0.01 else ""))
         panels.append(f"{ax.get_title()}: {'; '.join(lines)}.")
     return " ".join(panels)

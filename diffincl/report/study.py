@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ..studies import STUDIES, Grid
 from ..studies.figures import SHOWN
-from ..studies.tables import Table
+from ..studies.tables import Mean, Table
 from .markup import Cell, Section, figure, page, summary, table
-from .seen import seen_in_table
+from .seen import extremes_of, seen_in_table
 from .text import versions
 
 __all__ = ["page_of_study"]
@@ -47,15 +47,16 @@ def page_of_study(study: str, grid: Grid, tables: list[Table], networks: int, fa
     if failed:
         items = "".join(f"<li>{escape(line)}</li>" for line in failed)
         sections.append(Section("failed", "Trainings that failed", f"<ul>{items}</ul>"))
-    return page(f"diffincl experiment: {study}", _top(study, grid, networks, failed, command), sections)
+    return page(f"diffincl experiment: {study}", _top(study, grid, tables, networks, failed, command), sections)
 
 
-def _top(study: str, grid: Grid, networks: int, failed: list[str], command: str) -> str:
+def _top(study: str, grid: Grid, tables: list[Table], networks: int, failed: list[str], command: str) -> str:
+    """The question, whether all went well, what was found, and with what."""
     verdict = f"{len(failed)} of {networks} networks failed to train; the tables show the others." if failed else \
         f"All {networks} networks were trained and examined."
     return (f'<p>{escape(STUDIES[study].question)}</p><p class="verdict {"bad" if failed else "ok"}">{verdict}</p>'
-            + summary({"command": command,
-                       "networks": f"{grid.model}, on {grid.data}, {grid.epochs} epochs each",
+            f"<ul>{''.join(f'<li>{escape(extremes_of(t))}</li>' for t in tables)}</ul>" + summary({"command": command,
+                       "networks": f"{networks} of the kind {grid.model!r}, on {grid.data}", "epochs": str(grid.epochs),
                        "seeds": ", ".join(map(str, grid.numbers())),
                        "versions": ", ".join(f"{name} {version}" for name, version in versions().items())}))
 
@@ -73,5 +74,7 @@ def _note(t: Table, grid: Grid) -> str:
 
 
 def _rows(t: Table) -> list[tuple[str | Cell, ...]]:
-    return [(name, *(Cell(t.word(m), sort="" if m is None else repr(m.value)) for m in row))
-            for name, row in t.rows.items()]
+    def cell(m: Mean | None) -> Cell:
+        return Cell(t.word(m).replace("± ", "±\N{NO-BREAK SPACE}"), sort="" if m is None else repr(m.value))
+
+    return [(name, *map(cell, row)) for name, row in t.rows.items()]

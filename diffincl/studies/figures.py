@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ def _panel(ax: Axes, table: Table) -> None:
     ax.set_xlabel(table.axis)
     ax.set_ylabel("%" if table.percent else "factor")
     title, _, rest = table.title.partition(",")
-    ax.set_title((title + ("\n" + rest.strip() if rest else "")), fontsize=9.5)
+    ax.set_title("\n".join(line for part in (title, rest) for line in textwrap.wrap(part, 56)), fontsize=9.5)
     ax.grid(True, alpha=0.25)
 
 
