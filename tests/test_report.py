@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from diffincl.experiment import FLOW, LAYERS, Along, Settings
-from diffincl.report import page_of_study
+from diffincl.report import markup, page_of_study
 from diffincl.report.page import _top
 from diffincl.report.seen import extremes_of, seen_in, seen_in_table
 from diffincl.studies import Grid
@@ -23,11 +23,13 @@ class Balanced(HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.open, self.text, self.images = [], "", []
+        self.open, self.text, self.images, self.links, self.tags = [], "", [], [], []
 
     def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
         if tag == "img":
             self.images.append(dict(attrs))
+        self.tags.append(tag)
         if tag not in VOID:
             self.open.append(tag)
 
@@ -61,6 +63,11 @@ def test_a_page_is_well_formed_and_shows_markup_as_text(tmp_path):
     assert page.count("<script>") == 1
     assert found.text.count(nasty) >= 6
     assert nasty in found.images[0]["alt"]
+    cells = parsed(markup.table(nasty, (nasty, "b"), [(nasty, markup.Cell(nasty, nasty, nasty, "text"))], ()))
+    assert cells.text.count(nasty) == 5
+    assert "script" not in cells.tags
+    assert "url(" not in page
+    assert {link.split(":")[0] if link[0] != "#" else "#" for link in found.links} == {"data", "#"}
 
 
 def test_what_a_study_shows_is_said_in_words():
