@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -24,7 +25,9 @@ HOLDS, VIOLATED, BAD_USAGE, BROKEN_OFF = 0, 1, 2, 3  # argparse exits with 2 too
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
+    options.command = shlex.join(["diffincl", *arguments])
     return options.run(options)
 
 
@@ -98,7 +101,7 @@ def _check(options: argparse.Namespace) -> int:
             return BROKEN_OFF
         among.exchange({})  # all have read the parts
         if among.first:
-            page = report.write(outcome, options.out)
+            page = report.write(outcome, options.out, options.command)
             print(json.dumps(report.as_json(outcome), indent=1, ensure_ascii=False) if options.json else
                   f"{report.as_table(outcome)}\n\nReport: {page}")
             experiment.Parts(options.out / "parts", settings).remove()

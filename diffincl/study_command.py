@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from .report import page_of_study
 from .storage import write_atomically
 from .studies import STUDIES, Grid, run
 from .studies.figures import draw
@@ -26,9 +27,10 @@ def add_experiment(commands: Any) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "experiment", help="train and examine networks over a grid",
-        description="Train networks over a grid, examine each, and write DIR/NAME.md, NAME.json and NAME.png. Finished "
-                    "networks lie in DIR/cells and are not trained again. Exit status: 0 done, 2 bad usage or a file "
-                    "that cannot be read or written, 130 interrupted.",
+        description="Train networks over a grid, examine each, and write DIR/NAME.html, NAME.md, NAME.json and "
+                    "NAME.png. Finished networks lie in DIR/cells and are not trained again. Exit status: 0 done, 2 "
+                    "bad usage or a file that cannot be read or written, 130 "
+                    "interrupted.",
         epilog=" ".join(f"{name}: {study.question}" for name, study in STUDIES.items()))
     parser.add_argument("study", choices=tuple(STUDIES), metavar="NAME", help=", ".join(STUDIES))
     parser.add_argument("--data", choices=DATA, default="digits", help="data set (default digits)")
@@ -84,12 +86,15 @@ def _tell(options: argparse.Namespace, grid: Grid) -> None:
 
         results = run(name, grid, out, folder=options.folder, workers=options.workers, advance=advance)
     tables = TABLES[name](results, grid)
-    failed = [f"* {cell.name}: {value['failed']}" for cell, value in results if "failed" in value]
+    failed = [f"{cell.name}: {value['failed']}" for cell, value in results if "failed" in value]
     text = "\n".join([STUDIES[name].question, f"\n{grid.words()}\n", *(table.markdown() for table in tables),
-                      *(["Trainings that failed:", "", *failed, ""] if failed else [])])
+                      *(["Trainings that failed:", "", *(f"* {line}" for line in failed), ""] if failed else [])])
     plain = json.dumps({"study": name, "grid": grid.settings(), "tables": [t.plain() for t in tables],
                         "failed": failed}, indent=1)
-    write_atomically(out / f"{name}.md", lambda path: path.write_text(text))
+    write_atomically(out / f"{name}.md", lambda path: path.write_text(text, encoding="utf-8"))
     write_atomically(out / f"{name}.json", lambda path: path.write_text(plain))
     draw(name, tables, out / f"{name}.png")
+    page = page_of_study(name, grid, tables, len(results), failed, out / f"{name}.png", options.command)
+    write_atomically(out / f"{name}.html", lambda path: path.write_text(page, encoding="utf-8"))
     print(text)
+    print(f"Report: {out / f'{name}.html'}", file=sys.stderr)

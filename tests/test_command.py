@@ -202,8 +202,8 @@ def test_the_page_is_self_contained(quick):
     text = page.read_text()
     assert text.count("<img ") == text.count("data:image/png;base64,") == 4
     assert text.count('alt="') == 4
-    assert "http" not in text
-    assert all(f"<b>{label}</b>" in text for label in LABELS)
+    assert "://" not in text
+    assert all(f'<th scope="row">{label}</th>' in text for label in LABELS)
     for name in ("flow.png", "bounds.png", "ratios.png", "trajectories.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     assert not list(out.glob(".*.tmp"))

@@ -61,6 +61,9 @@ def test_the_command_writes_tables_and_a_figure_and_runs_no_cell_twice(study, tm
     assert text.strip() == (tmp_path / f"{study}.md").read_text().strip()
     assert "| d" in text
     assert (tmp_path / f"{study}.png").stat().st_size > 10_000
+    page = (tmp_path / f"{study}.html").read_text(encoding="utf-8")
+    assert "<code><span>diffincl</span> <span>experiment</span>" in page
+    assert page.count("<table") == len(json.loads((tmp_path / f"{study}.json").read_text())["tables"])
     found = json.loads((tmp_path / f"{study}.json").read_text())
     grid = Grid(families=families[1].split(","), depths=(2, 4), depth=2, epochs=2, seeds=2)
     assert len(list((tmp_path / "cells").iterdir())) == len(studies.STUDIES[study].cells(grid))

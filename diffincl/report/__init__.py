@@ -1,4 +1,4 @@
-"""The report of a check: a table on the terminal, report.json, figures and a self-contained report.html."""
+"""Reports: of a check, a table, report.json, figures and a self-contained page; of a study, its page."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from ..experiment import Outcome
 from ..storage import write_atomically
 from .figures import figures_of
 from .page import page_of
+from .study import page_of_study
 from .text import HEADINGS, as_json, as_table, plain
 
-__all__ = ["HEADINGS", "as_json", "as_table", "write"]
+__all__ = ["HEADINGS", "as_json", "as_table", "page_of_study", "write"]
 
 
-def write(outcome: Outcome, directory: Path) -> Path:
-    """Write report.json, the witnesses, the figures and report.html to ``directory``; returns the path of the page."""
+def write(outcome: Outcome, directory: Path, command: str = "") -> Path:
+    """Write report.json, the witnesses, the figures and report.html to ``directory``; returns the path of the page,
+    which names the ``command`` that was run."""
     write_atomically(directory / "report.json",
                      lambda path: path.write_text(json.dumps(as_json(outcome), indent=1, ensure_ascii=False),
                                                   encoding="utf-8"))
@@ -28,6 +30,6 @@ def write(outcome: Outcome, directory: Path) -> Path:
     figures = figures_of(outcome)
     for figure in figures:
         write_atomically(directory / figure.file, lambda path, figure=figure: figure.save(path))
-    page = page_of(outcome, figures, directory)
+    page = page_of(outcome, figures, directory, command)
     write_atomically(directory / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
     return directory / "report.html"

@@ -1,22 +1,17 @@
-"""The report as one self-contained page."""
+"""The page of a check."""
 
 from __future__ import annotations
 
-import base64
-import html
 from pathlib import Path
 
-import torch
-
-from .. import __version__
 from ..experiment import DEPTH, Outcome
-from ..statements import STATEMENTS
+from ..statements import STATEMENTS, CheckResult
 from .figures import Figure
+from .markup import Cell, Section, figure, page, summary, table
+from .seen import seen_in
 from .text import (
-    HEADINGS,
     LADDER_HEADINGS,
     ORDER_TITLE,
-    SLACK_HEADINGS,
     SLACK_TITLE,
     control_of,
     ladder_rows,
@@ -25,87 +20,80 @@ from .text import (
     order_rows,
     slack_rows,
     verdict_of,
+    versions,
     where,
 )
 
 __all__ = ["page_of"]
 
+TITLE = "diffincl check: stability theorems"
+VERDICTS = ("A ratio observed/bound of 1 means that the bound is attained. Violations are counted after the numerical "
+            "error of the trajectories (rounding; for flows twice the step-doubling difference) is taken off. A "
+            "control lies outside the hypothesis: there the same search must find a violation.")
 RUNGS = ("Bound and worst pair found, as expansion over the whole network. global: ‖A₁‖‖A₂‖, the paper's rate (R1); "
          "centred (R2) and scaled (R3): sharper one-sided rates; step (R8): the factor of a layer, not of the flow.")
-
-STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
-h1{line-height:1.2}.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.9rem}
-th,td{text-align:left;padding:.45rem .6rem;border-bottom:1px solid #ddd;vertical-align:top}
-th.n,td.n{text-align:right}
-td.n{font-variant-numeric:tabular-nums;white-space:nowrap}th{border-bottom:2px solid #333}
-.ok{color:#00613f;font-weight:600}.bad{color:#a11;font-weight:700}small{color:#555}
-figure{margin:2rem 0}img{max-width:100%;height:auto}figcaption{color:#444}
-@media print{body{margin:0;max-width:none}}
-"""
+VERDICT_HEADINGS = ("label", "verdict", "what it says", "worst observed/bound", "control", "instances", "where")
+SLACK_HEADINGS = ("network", "bound by rate", "log bound", "log worst", "norm", "rate", "path")
 
 
-def page_of(outcome: Outcome, figures: list[Figure], directory: Path) -> str:
+def page_of(outcome: Outcome, figures: list[Figure], directory: Path, command: str) -> str:
     """The page, with the figures that lie in the directory inside."""
-    word, kind = ("every statement holds and every control is violated", "ok") if outcome.passed else \
-        ("a statement is violated or a control is not", "bad")
-    s = outcome.settings
-    body = [
-        f'<h1>Stability theorems, checked</h1><p class="{kind}">Result: {word}.</p>',
-        f"<p>{s.trials} random instances a statement, {s.ascent} steps of gradient ascent on the worst of each block, "
-        f"and three networks of {DEPTH} layers trained for {s.epochs} epochs on handwritten digits, with {s.images} "
-        f"test images each: clean, with Gaussian noise, and with one image added to all. Seed {s.seed}; diffincl "
-        f"{__version__}, torch "
-        f"{html.escape(torch.__version__)}.</p>",
-        "<h2>Statements</h2>", _verdict_rows(outcome),
-        "<p><small>A ratio of 1 means that the bound is attained. Violations are counted after the numerical error of "
-        "the trajectories (rounding; for flows twice the step-doubling difference) is taken off. A control lies "
-        "outside the hypothesis: there the same search must find a violation.</small></p>",
-        f"<h2>How tight: the ladder of rates</h2><p><small>{html.escape(RUNGS)}</small></p>", _plain_rows(
-            LADDER_HEADINGS, ladder_rows(outcome), range(2, 8)),
-        f"<h2>Where the slack comes from</h2><p><small>{html.escape(SLACK_TITLE)}</small></p>", _plain_rows(
-            SLACK_HEADINGS, slack_rows(outcome), range(2, 7)),
-        *([f"<h2>From layers to the limit</h2><p><small>{html.escape(ORDER_TITLE)}</small></p>", _plain_rows(
-            order_headings(outcome), order_rows(outcome), range(1, 8))] if outcome.orders else []),
-        "<h2>Accuracy of the networks</h2>", _accuracy_rows(outcome)]
-    for figure in figures:
-        data = base64.b64encode((directory / figure.file).read_bytes()).decode()
-        title, text = html.escape(figure.title), html.escape(figure.caption)
-        body.append(f'<figure><h2>{title}</h2><img alt="{title}: {text}" src="data:image/png;base64,{data}">'
-                    f"<figcaption>{text}</figcaption></figure>")
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-            f'content="width=device-width,initial-scale=1"><title>diffincl: stability theorems, checked</title>'
-            f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n")
-
-
-def _html_table(headings: tuple[str, ...], rows: list[str], numeric: range) -> str:
-    """A table; headings of the columns ``numeric`` are set right, as their numbers are."""
-    head = "".join(f'<th class="n">{h}</th>' if k in numeric else f"<th>{h}</th>" for k, h in enumerate(headings))
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-
-
-def _verdict_rows(outcome: Outcome) -> str:
-    rows = []
-    for label, r in outcome.results.items():
-        statement = STATEMENTS[label]
-        kind = "ok" if r.holds and r.control_violated else "bad"
-        rows.append(
-            f"<tr><td><b>{label}</b> {html.escape(statement.title)}<br><small>{html.escape(statement.hypothesis)} ⇒ "
-            f'{html.escape(statement.bound)}</small></td><td class="n">{r.trials}</td>'
-            f'<td class="n">{number(r.worst_ratio)}</td><td>{html.escape(where(r))}</td>'
-            f'<td>{html.escape(control_of(r))}</td><td class="{kind}">{verdict_of(r)}</td></tr>')
-    return _html_table(HEADINGS, rows, range(1, 3))
-
-
-def _plain_rows(headings: tuple[str, ...], rows: list[tuple[str, ...]], numeric: range) -> str:
-    cells = ["<tr>" + "".join(f'<td class="n">{html.escape(cell)}</td>' if k in numeric else
-                              f"<td>{html.escape(cell)}</td>" for k, cell in enumerate(row)) + "</tr>" for row in rows]
-    return _html_table(headings, cells, numeric)
-
-
-def _accuracy_rows(outcome: Outcome) -> str:
+    sections = [
+        Section("statements", "Statements", table(VERDICTS, VERDICT_HEADINGS, [
+            _verdict_row(label, r) for label, r in outcome.results.items()], (3, 5))),
+        Section("ladder", "How tight: the ladder of rates", table(
+            RUNGS, LADDER_HEADINGS, ladder_rows(outcome), range(2, 8))),
+        Section("slack", "Where the slack comes from", table(
+            SLACK_TITLE.rstrip(":") + ".", SLACK_HEADINGS, slack_rows(outcome), range(2, 7)))]
+    if outcome.orders:
+        headings = order_headings(outcome)
+        sections.append(Section("orders", "From layers to the limit", table(
+            ORDER_TITLE.rstrip(":") + ".", headings, order_rows(outcome), range(1, len(headings)))))
     kinds = ("clean", "Gaussian noise", "structured noise")
-    rows = [f"<tr><td>{name}</td>" + "".join(f'<td class="n">{100 * found[k]:.1f} %</td>' for k in kinds) + "</tr>"
-            for name, found in outcome.accuracies.items()]
-    return _html_table(("network", *kinds), rows, range(1, 4))
+    sections.append(Section("accuracy", "Accuracy of the networks", table(
+        "Share of the test images that are classified rightly.", ("network", *kinds),
+        [(name, *(f"{100 * found[k]:.1f} %" for k in kinds)) for name, found in outcome.accuracies.items()],
+        range(1, 4))))
+    seen = seen_in(outcome, figures)
+    sections += [Section(f.file.removesuffix(".png"), f.title, figure(directory / f.file, seen[f.file], f.caption))
+                 for f in figures]
+    return page(TITLE, _top(outcome, command), sections)
 
+
+def _top(outcome: Outcome, command: str) -> str:
+    """The verdict in words, and what was checked with what."""
+    s, results = outcome.settings, outcome.results
+    what = f"all {len(results)} statements" if tuple(results) == tuple(STATEMENTS) else ", ".join(results)
+    tightest = max(results, key=lambda label: results[label].worst_ratio)
+    return (f'<p class="verdict {"ok" if outcome.passed else "bad"}">{_verdict(outcome)}</p>' + summary({
+        "command": command,
+        "checked": f"{what}: {s.trials} random instances each, {s.ascent} steps of gradient ascent on the worst of "
+                   f"each block of them",
+        "networks": f"{', '.join(outcome.accuracies)}, {DEPTH} layers each, trained for {s.epochs} epochs on "
+                    f"handwritten digits; looked at on {s.images} test images: clean, with Gaussian noise, with one "
+                    f"image added to all",
+        "tightest": f"{tightest}, observed/bound {number(results[tightest].worst_ratio)}",
+        "seed": str(s.seed),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items())}))
+
+
+def _verdict(outcome: Outcome) -> str:
+    """Which statements and controls are as they should be, and which are not."""
+    results = outcome.results
+    violated = [label for label, r in results.items() if not r.holds]
+    missed = [label for label, r in results.items() if not r.control_violated]
+    statements = (f"{len(violated)} of {len(results)} statements violated: {', '.join(violated)}." if violated else
+                  f"All {len(results)} statements hold." if len(results) > 1 else f"{', '.join(results)} holds.")
+    controls = (f"Outside the hypothesis of {', '.join(missed)} no violation was found, where there must be one."
+                if missed else "Outside its hypothesis the search finds a violation of each, as it must."
+                if len(results) > 1 else "Outside its hypothesis the search finds a violation, as it must.")
+    return f"{statements} {controls}"
+
+
+def _verdict_row(label: str, r: CheckResult) -> tuple[str | Cell, ...]:
+    statement = STATEMENTS[label]
+    return (label, Cell(verdict_of(r), kind="ok" if r.holds and r.control_violated else "bad"),
+            Cell(statement.title, f"{statement.hypothesis} ⇒ {statement.bound}", kind="long"),
+            Cell(number(r.worst_ratio), sort=repr(r.worst_ratio)),
+            Cell(control_of(r), sort=repr(r.control.worst_ratio), kind="text"), str(r.trials),
+            Cell(where(r), kind="text"))

@@ -16,7 +16,7 @@ from ..statements import STATEMENTS, CheckResult
 
 __all__ = ["HEADINGS", "LADDER_HEADINGS", "ORDER_TITLE", "SLACK_HEADINGS", "SLACK_TITLE", "as_json", "as_table",
            "control_of", "ladder_rows", "number", "order_headings", "order_rows", "plain", "slack_rows", "verdict_of",
-           "where"]
+           "versions", "where"]
 
 HEADINGS = ("statement", "instances", "worst observed/bound", "where", "control", "verdict")
 LADDER_HEADINGS = ("network", "rate", "flow bound", "flow worst", "flow ratio", "layers bound", "layers worst",
@@ -55,7 +55,12 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "ladder": [asdict(row) for row in outcome.ladder], "orders": [asdict(o) for o in outcome.orders],
         "along_time": [asdict(a) for a in outcome.along],
         "accuracy": outcome.accuracies,
-        "versions": {"diffincl": __version__, "torch": torch.__version__, "python": platform.python_version()}})
+        "versions": versions()})
+
+
+def versions() -> dict[str, str]:
+    """Of what computed the report."""
+    return {"diffincl": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def number(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,10 @@ from .tables import Mean, Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw"]
+__all__ = ["SHOWN", "draw"]
 
 COLOURS, MARKS = (*plot.COLOURS, "#999999", "#7F3C8D"), "osD^vP*Xh"  # families, told apart without colours, too
+SHOWN = {"depth": slice(3), "corruption": slice(None), "regularisation": slice(3, 5), "certificate": slice(2)}  # tables
 
 
 def draw(study: str, tables: list[Table], path: Path) -> None:
@@ -22,8 +24,7 @@ def draw(study: str, tables: list[Table], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = {"depth": slice(3), "corruption": slice(None), "regularisation": slice(3, 5), "certificate": slice(2)}
-    panels = tables[shown[study]]
+    panels = tables[SHOWN[study]]
     figure = Figure(figsize=(4.8 * max(len(panels), 1.4), 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -62,7 +63,7 @@ def _panel(ax: Axes, table: Table) -> None:
     ax.set_xlabel(table.axis)
     ax.set_ylabel("%" if table.percent else "factor")
     title, _, rest = table.title.partition(",")
-    ax.set_title((title + ("\n" + rest.strip() if rest else "")), fontsize=9.5)
+    ax.set_title("\n".join(line for part in (title, rest) for line in textwrap.wrap(part, 56)), fontsize=9.5)
     ax.grid(True, alpha=0.25)
 
 

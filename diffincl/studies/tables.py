@@ -40,7 +40,7 @@ class Table:
         """In Markdown."""
         lines = [f"**{self.title}**", "", "| | " + " | ".join(self.columns) + " |", "|---" * (len(self.columns) + 1)
                  + "|"]
-        lines += [f"| {name} | " + " | ".join(map(self._word, row)) + " |" for name, row in self.rows.items()]
+        lines += [f"| {name} | " + " | ".join(map(self.word, row)) + " |" for name, row in self.rows.items()]
         return "\n".join(lines) + "\n"
 
     def plain(self) -> dict[str, Any]:
@@ -48,12 +48,15 @@ class Table:
         rows = {name: [None if m is None else [m.value, m.spread] for m in row] for name, row in self.rows.items()}
         return {"title": self.title, "columns": self.columns, "rows": rows}
 
-    def _word(self, m: Mean | None) -> str:
+    def word(self, m: Mean | None) -> str:
+        """As it is printed."""
         if m is None:
             return "–"
-        if not self.percent:
-            return f"{m.value:.3g}"
-        return f"{100 * m.value:.1f}" + ("" if m.spread is None else f" ± {100 * m.spread:.1f}")
+        return self.figure(m) + (f" ± {100 * m.spread:.1f}" if self.percent and m.spread is not None else "")
+
+    def figure(self, m: Mean) -> str:
+        """The mean without its spread."""
+        return f"{100 * m.value:.1f}" if self.percent else f"{m.value:.3g}"
 
 
 def mean(values: Iterable[float | None]) -> Mean | None:
