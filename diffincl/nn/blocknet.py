@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from .. import _check, norms
 from ..norms import OperatorNorm
 from .base import Block
-from .network import Network, product, start
+from .inside import ROOM, evaluating, product
+from .network import Network, start
 from .relatives import ConvexPotentialBlock, PreActivationBlock, SLLBlock
 from .rotations import AntisymmetricBlock, HamiltonianBlock
 
@@ -61,6 +62,21 @@ class BlockNet(Network):
     def depth(self) -> int:
         """Number of blocks."""
         return len(self.blocks)
+
+    def states(self, x: Tensor) -> list[Tensor]:
+        """The state before the first and after each block, one stage (depth + 1, n, width); no gradients."""
+        with evaluating(self):
+            rows = [self.lift(x)]
+            for block in self.blocks:
+                rows.append(block(rows[-1]))
+        return [torch.stack(rows)]
+
+    def factors(self, status: str = "float", rate: str = "best") -> list[Tensor]:
+        """Lipschitz factors in ℓ2 of the first 0, 1, … blocks, one stage (depth + 1,); the same at every rate."""
+        values = [1.0]
+        for block in self.each():
+            values.append(values[-1] * block.certificate(status=status).value * ROOM)
+        return [torch.tensor(values, dtype=torch.float64)]
 
     def argument(self, x: Tensor) -> Tensor:
         """The argument of the head, (*batch, width)."""

@@ -14,8 +14,8 @@ from torch.nn.utils import parametrizations, parametrize
 from .. import _check, norms
 from ..bounds import fold_batch_norm
 from ..norms import OperatorNorm
-from .base import Certificate
 from .between import AveragePool, Between, GlobalMean, PadChannels
+from .inside import as_norm, evaluating, factors_of, product, states_of
 from .stage import VARIANTS, Stage
 
 __all__ = ["VARIANTS", "DenseResNet", "ImageResNet", "Network"]
@@ -78,6 +78,24 @@ class Network(nn.Module):
     def roughness(self) -> Tensor:
         """∫‖θ'‖²dt over all stages."""
         return torch.stack([stage.roughness() for stage in self.stages]).sum()
+
+    @property
+    def parts(self) -> list[nn.Module]:
+        """What stands between the first features and the head, in order."""
+        raise NotImplementedError
+
+    def features(self, x: Tensor) -> Tensor:
+        """The state before the first layer."""
+        raise NotImplementedError
+
+    def states(self, x: Tensor) -> list[Tensor]:
+        """States before the first and after each layer, (N + 1, n, *state) a stage; no gradients, evaluating."""
+        with evaluating(self):
+            return states_of(self.parts, self.features(x))
+
+    def factors(self, status: str = "float", rate: str = "best") -> list[Tensor]:
+        """Lipschitz factors in ℓ2 from the first of ``states`` to each of them, (N + 1,) a stage, from above."""
+        return factors_of(self.parts, status, rate)
 
     def argument(self, x: Tensor) -> Tensor:
         """The argument of the head, (*batch, features)."""
@@ -145,6 +163,11 @@ class DenseResNet(Network):
     def h(self) -> float:
         """Length of a layer."""
         return self.layers.h
+
+    @property
+    def parts(self) -> list[nn.Module]:
+        """The layers."""
+        return [self.layers]
 
     def features(self, x: Tensor) -> Tensor:
         """The initial state x0 = ReLU(lift(x)), (*batch, width)."""
@@ -221,6 +244,11 @@ class ImageResNet(Network):
         start(self.stem, generator)
         start(self.head, generator)
 
+    @property
+    def parts(self) -> list[nn.Module]:
+        """Stages and what stands between them."""
+        return list(self.body)
+
     def features(self, x: Tensor) -> Tensor:
         """The initial state, (n, widths[0], *image)."""
         if tuple(x.shape[1:]) != (self.channels, *self.image):
@@ -239,10 +267,10 @@ class ImageResNet(Network):
         """The product of the factors of all parts, of the network in evaluation mode."""
         stem, _ = fold_batch_norm(self.stem.weight.detach(), None, self.open)
         close, _ = fold_batch_norm(torch.eye(self.close.num_features).to(stem), None, self.close)
-        parts = [part.factor(status, rate) if isinstance(part, Stage) else _as_norm(part.certificate())
+        parts = [part.factor(status, rate) if isinstance(part, Stage) else as_norm(part.certificate())
                  for part in self.body if isinstance(part, Stage | Between)]
         return product(status, self.stages[0].norm_of(stem, status), *parts,
-                       _as_norm(self.mean.certificate(self.pixels)), norms.dense(close, status=status))
+                       as_norm(self.mean.certificate(self.pixels)), norms.dense(close, status=status))
 
 
 class UnitRows(nn.Module):
@@ -262,13 +290,3 @@ def start(layer: nn.Linear | nn.Conv1d | nn.Conv2d, generator: torch.Generator |
         layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / fan**0.5)
         if layer.bias is not None:
             layer.bias.zero_()
-
-
-def _as_norm(certificate: Certificate) -> OperatorNorm:
-    return OperatorNorm(torch.tensor(certificate.value, dtype=torch.float64), certificate.status)
-
-
-def product(status: str, *parts: OperatorNorm) -> OperatorNorm:
-    """The product of norms, rounded up."""
-    value = torch.stack([part.value.double().reshape(()) for part in parts]).prod()
-    return OperatorNorm(value * (1 + 4 * len(parts) * norms.UNIT), status)

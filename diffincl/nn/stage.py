@@ -214,29 +214,35 @@ class Stage(InclusionLayer):
             return norms.conv1d(A, self.image[0], padding=half[0], padding_mode=mode, status=status)
         return norms.conv2d(A, self.image, padding=half, padding_mode=mode, status=status)
 
-    @torch.no_grad()
     def factor(self, status: str = "float", rate: str = "best") -> norms.OperatorNorm:
-        """Lipschitz factor of the stage in ℓ2, from above: D3 for "s", else the product of a rate of the ladder for
-        dense layers (seconds for "best", R8 and its relatives; an instant for "global"), the least of D1 and D4 at a
-        channelwise R3 for convolutions."""
+        """Lipschitz factor of the stage in ℓ2, from above: the last of ``factors``."""
+        found = self.factors(status, rate)
+        return norms.OperatorNorm(found.value[-1], found.status)
+
+    @torch.no_grad()
+    def factors(self, status: str = "float", rate: str = "best") -> norms.OperatorNorm:
+        """Lipschitz factors of the first 0, 1, …, N layers in ℓ2, (N + 1,), from above: D3 for "s", else the product of
+        a rate of the ladder for dense layers (seconds for "best", R8 and its relatives; an instant for "global"), the
+        least of D1 and D4 at a channelwise R3 for convolutions."""
         if isinstance(self.field, Symmetric):
             size = self.norm_of(self.weight, status).value.max()
             layer = (self.h * size**2 * (1 + 8 * norms.UNIT) - 1).clamp_min(1.0)
             rounded_up = torch.where(layer > 1, 1 + self.depth * norms.UNIT, 1.0)
-            return norms.OperatorNorm(layer**self.depth * rounded_up, status)
+            return norms.OperatorNorm(layer ** torch.arange(self.depth + 1) * rounded_up, status)
         if not self.image:
             bound = bounds.discrete_sensitivity(self.flow, self.t, rate=rate)
-            return norms.OperatorNorm(bound.curve[-1], bound.status)
+            return norms.OperatorNorm(bound.curve, bound.status)
         if rate == "global":
             norm = [self.norm_of(curve.values, status).value for name, curve in self.curves.items() if name[0] == "A"]
             pieces = norm if len(norm[0]) == self.pieces else [torch.maximum(v[:-1], v[1:]) for v in norm]
-            layers = (1 + self.h * pieces[0] * pieces[1]).log().sum() * (self.depth // self.pieces)
-            return norms.OperatorNorm(layers.exp() * (1 + 1e-12), status)
-        value, maps = 1.0, Maps(len(self.image), self.kernel, self.padding_mode)
+            layers = (1 + self.h * pieces[0] * pieces[1]).log().repeat_interleave(self.depth // self.pieces)
+            return norms.OperatorNorm(nn.functional.pad(layers.cumsum(0), (1, 0)).exp() * (1 + 1e-12), status)
+        values, maps = [1.0], Maps(len(self.image), self.kernel, self.padding_mode)
         for a, b in pairwise(self.times):
             weights = self.field.weights_on(a, b)(a)
-            value *= euler_factor(maps, weights.A1, weights.A2, b - a, self.image, status).value * ROOM
-        return norms.OperatorNorm(torch.tensor(value, dtype=torch.float64), status)
+            layer = euler_factor(maps, weights.A1, weights.A2, b - a, self.image, status)
+            values.append(values[-1] * layer.value * ROOM)
+        return norms.OperatorNorm(torch.tensor(values, dtype=torch.float64), status)
 
     def cost(self) -> Tensor:
         """∫(‖A1‖² + ‖A2‖²)dt in the Frobenius norm of matrices or kernels (theory C8)."""
