@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -57,15 +58,24 @@ def convergence(work: Numbers | Mapping[str, Numbers], errors: Mapping[str, Numb
         raise ValueError(f"errors must map schemes to errors, as {{'ForwardEuler': [0.1, 0.05]}}; got {errors!r}.")
     lines = {name: _line(name, work[name] if isinstance(work, Mapping) else work, error)
              for name, error in errors.items()}
+    orders = [_check.number(f"orders[{k}]", order, above=0.0) for k, order in enumerate(orders)]
     with axes(ax, (6.4, 4.0)) as ax:
         for k, (name, (x, y)) in enumerate(lines.items()):
             ax.plot(x, y, color=COLOURS[k % 7], ls=DASHES[(k + k // 7) % 7], marker=MARKERS[k % 9], label=name)
         ax.set_xscale("log")
         ax.set_yscale("log")
+        _ticks(ax, sorted({float(v) for x, _ in lines.values() for v in x}))
         look(ax, xlabel=xlabel, ylabel=ylabel)
         _triangles(ax, torch.cat([torch.stack(line, -1) for line in lines.values()]), orders)
         beside(ax, legend)
     return ax
+
+
+def _ticks(ax: Axes, work: list[float]) -> None:
+    """Few amounts of work, as of halved steps, are named one by one; minor ticks, whose names collide, are not."""
+    if len(work) <= 8 and all(b / a > 1.3 for a, b in pairwise(work)):
+        ax.set_xticks(work, [f"{v:g}" for v in work])
+    ax.tick_params(axis="x", which="minor", labelbottom=False)
 
 
 def _line(name: str, work: Numbers, errors: Numbers) -> tuple[Tensor, Tensor]:
@@ -93,7 +103,6 @@ def _triangles(ax: Axes, points: Tensor, orders: Sequence[float]) -> None:
     width, height = (points.amax(0) - points.amin(0)).clamp_min(0.3).tolist()
     bottom = low
     for k, order in enumerate(orders):
-        order = _check.number(f"orders[{k}]", order, above=0.0)
         w = min(0.13 * width, 0.3 * height / order)
         a = left + width * (0.04 + 0.2 * k)
         over = points[(points[:, 0] > a - 0.08 * width) & (points[:, 0] < a + w + 0.12 * width), 1]

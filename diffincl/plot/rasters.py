@@ -164,8 +164,8 @@ def _between(t: list[float]) -> Edges:
 def _raster(ax: Axes, edges: Edges, rows: Tensor, names: list[str], colours: Any, limits: tuple[float, float]) -> Any:
     """Cells of rows (cells, n), the first coordinate on top; in a vector file one picture; text stays text."""
     n = rows.shape[1]
-    mesh = ax.pcolormesh(edges, (torch.arange(n + 1) - 0.5).numpy(), rows.T.numpy(), cmap=colours, vmin=limits[0], vmax=limits[1],
-                         rasterized=True)
+    heights = [k - 0.5 for k in range(n + 1)]
+    mesh = ax.pcolormesh(edges, heights, rows.T.numpy(), cmap=colours, vmin=limits[0], vmax=limits[1], rasterized=True)
     ax.set_ylim(n - 0.5, -0.5)
     look(ax, xlabel="time $t$", ylabel="" if n <= NAMED else "coordinate $i$", grid=False)
     if n <= NAMED:
