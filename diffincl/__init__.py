@@ -4,7 +4,7 @@ A function g and a field F make an inclusion; a scheme makes one step; ``solve``
 reads an inclusion; a comparison reads a bound and solutions; a statement is a theorem that can be checked.
 """
 
-from . import activations, bounds, nn, norms, rates
+from . import activations, bounds, nn, norms, plot, rates
 from .bounds import compare
 from .curves import PiecewiseConstant, PiecewiseLinear
 from .fields import (
@@ -98,6 +98,7 @@ __all__ = [
     "compare",
     "nn",
     "norms",
+    "plot",
     "rates",
     "solve",
     "statements",

@@ -6,13 +6,16 @@ from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from . import _check
+from . import _check, plot
 from .inclusion import Inclusion
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Solution", "SolveError", "Source", "Stats", "Switch", "Switches"]
 
@@ -195,6 +198,11 @@ class Solution:
         if isinstance(t, Tensor) and t.ndim == 1:
             return self._at([self._inside(float(time), t) for time in t])
         return self._at([self._inside(_check.number("t", t), t)])[0]
+
+    def plot(self, *, coordinates: Sequence[int] | None = None, sample: int | Sequence[int] | None = None,
+             labels: Sequence[str] | None = None, legend: bool = True, ax: Axes | None = None) -> Axes:
+        """Coordinates of one sample over time, with contacts and switches: see ``plot.trajectory``."""
+        return plot.trajectory(self, coordinates=coordinates, sample=sample, labels=labels, legend=legend, ax=ax)
 
     def _derivatives(self) -> torch.set_grad_enabled:
         """Whether steps that are taken again have derivatives: those of a part alone would be wrong."""

@@ -10,8 +10,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "diffincl"
 LAYERS = ("_check", "functions", "activations", "curves", "fields", "inclusion", "schemes", "switching", "penalty",
-          "steps", "solution", "solve", "norms", "rates", "bounds", "statements", "nn", "data", "storage", "training",
-          "plot", "studies", "experiment", "report", "train_command", "study_command", "cli", "__main__")
+          "steps", "plot", "solution", "solve", "norms", "rates", "bounds", "statements", "nn", "data", "storage",
+          "training", "studies", "experiment", "report", "train_command", "study_command", "cli", "__main__")
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from .. import plot
 from ..solution import Solution
 from .pieces import GROWTH, SENSITIVITY, Bound, lead
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Comparison", "compare"]
 
@@ -30,6 +35,8 @@ class Comparison:
         not small beside ``bound`` (near pairs in float32) the comparison cannot refute: compare in float64.
     holds : bool
         Whether observed <= bound + rounding everywhere.
+    kind, statement : str
+        Those of the bound.
     """
 
     t: Tensor
@@ -38,6 +45,12 @@ class Comparison:
     ratio: Tensor
     rounding: Tensor
     holds: bool
+    kind: str
+    statement: str
+
+    def plot(self, *, legend: bool = True, ax: Axes | None = None) -> Axes:
+        """Observed against bound over time, logarithmic: see ``plot.bound``."""
+        return plot.bound(self, legend=legend, ax=ax)
 
 
 def compare(b: Bound, sol_x: Solution, sol_y: Solution | None = None) -> Comparison:
@@ -82,4 +95,4 @@ def compare(b: Bound, sol_x: Solution, sol_y: Solution | None = None) -> Compari
         rounding = rounding * curve.cummax(0).values.clamp_min(1)
     ratio = torch.where(observed == 0, 0.0, observed / bound)
     holds = bool((observed <= bound + rounding).all())
-    return Comparison(b.t, observed, bound.expand_as(observed), ratio, rounding, holds)
+    return Comparison(b.t, observed, bound.expand_as(observed), ratio, rounding, holds, b.kind, b.statement)

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from .. import _check, norms
 from ..norms import OperatorNorm
+from .between import Between
 from .blocks import RELATIVES, Blocks
-from .network import ImageResNet, Network, product, start
+from .inside import product
+from .network import ImageResNet, Network, start
+from .stage import Stage
 
 __all__ = ["BlockNet", "ImageBlockNet"]
 
@@ -52,9 +55,18 @@ class BlockNet(Network):
         start(self.lift, generator)
         start(self.head, generator)
 
+    @property
+    def sequence(self) -> Sequence[Stage | Blocks | Between]:
+        """The blocks."""
+        return [self.blocks]
+
+    def features(self, x: Tensor) -> Tensor:
+        """The initial state lift(x), (*batch, width)."""
+        return self.lift(x)
+
     def argument(self, x: Tensor) -> Tensor:
         """The argument of the head, (*batch, width)."""
-        return self.blocks(self.lift(x))
+        return self.blocks(self.features(x))
 
     def sensitivity(self, status: str = "float", rate: str = "best") -> OperatorNorm:
         """‖lift‖ times the factor of the blocks."""

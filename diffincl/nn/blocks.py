@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import _check, norms, rates
 from .base import Block
@@ -92,23 +92,41 @@ class Blocks(nn.Sequential):
         self.constrain_()
         return 0.0
 
+    def states(self, x: Tensor) -> Tensor:
+        """The state before the first and after each block, (depth + 1, *batch, *state)."""
+        rows = [x]
+        for block in self:
+            rows.append(block(rows[-1]))
+        return torch.stack(rows)
+
     @torch.no_grad()
     def factor(self, status: str = "float", rate: str = "best") -> norms.OperatorNorm:
-        """Lipschitz factor in ℓ2, from above: the product of the certificates; of "preactivation" and "antisymmetric"
-        with "global" the product of 1 + h‖A1‖‖A2‖ (an instant), with "best" at most R8 along the blocks."""
-        residual = [block for block in self if isinstance(block, PreActivationBlock | AntisymmetricBlock)]
-        if residual and rate == "global":
-            value = math.prod((1 + block.h * self._norms(block, status)) * ROOM for block in residual)
-        else:
-            value = math.prod(block.certificate(self.image or None, status=status).value * ROOM
-                              for block in self.each())
+        """Lipschitz factor in ℓ2, from above: the last of ``factors``; of "preactivation" and "antisymmetric" with
+        "best" at most R8 along the blocks."""
+        last, residual = self.factors(status, rate).value[-1], self._residual()
         if residual and rate == "best":
             A1, A2 = (torch.stack(A) for A in zip(*((w.A1, w.A2) for w in (b.weights() for b in residual)),
                                                   strict=True))
             together = rates.chain(A1, A2, residual[0].h, image=self.image, clipped=False,
                                    padding_mode=residual[0].maps.padding_mode)
-            value = min(value, float(together))
-        return norms.OperatorNorm(torch.tensor(value, dtype=torch.float64), status)
+            last = torch.minimum(last, together)
+        return norms.OperatorNorm(last, status)
+
+    @torch.no_grad()
+    def factors(self, status: str = "float", rate: str = "best") -> norms.OperatorNorm:
+        """Lipschitz factors of the first 0, 1, … blocks in ℓ2, (depth + 1,), from above: products of the certificates;
+        of "preactivation" and "antisymmetric" with "global" of 1 + h‖A1‖‖A2‖ (an instant)."""
+        residual = self._residual()
+        if residual and rate == "global":
+            values = [1 + block.h * self._norms(block, status) for block in residual]
+        else:
+            values = [block.certificate(self.image or None, status=status).value for block in self.each()]
+        return norms.OperatorNorm(torch.tensor([1.0, *(v * ROOM for v in values)], dtype=torch.float64).cumprod(0),
+                                  status)
+
+    def _residual(self) -> list[PreActivationBlock | AntisymmetricBlock]:
+        """The blocks x − hA2σ(A1x + b1)."""
+        return [block for block in self if isinstance(block, PreActivationBlock | AntisymmetricBlock)]
 
     def _norms(self, block: PreActivationBlock | AntisymmetricBlock, status: str) -> float:
         """‖A1‖‖A2‖."""

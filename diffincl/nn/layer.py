@@ -100,6 +100,11 @@ class InclusionLayer(nn.Module):
             x = solve(self.flow, x0, self.times, scheme=self.scheme, gradient=self.gradient).x[-1]
         return x
 
+    def states(self, x0: Tensor) -> Tensor:
+        """The states before the first and after each layer, (N + 1, *batch, d); no gradients."""
+        with torch.no_grad():
+            return solve(self.flow, x0, self.times, scheme=self.scheme).x
+
     def _is_quick(self) -> bool:
         """Whether nothing can go wrong on the way but values that are not finite."""
         return type(self.field) in QUICK_FIELDS and type(self.g) in QUICK_SETS and type(self.scheme) in QUICK_SCHEMES

@@ -13,9 +13,9 @@ from torch.nn.utils import parametrizations, parametrize
 from .. import _check, norms
 from ..bounds import fold_batch_norm
 from ..norms import OperatorNorm
-from .base import Certificate
 from .between import AveragePool, Between, GlobalMean, PadChannels, UnitRows
 from .blocks import Blocks
+from .inside import as_norm, evaluating, factors_of, product, states_of
 from .maps import convolutions
 from .stage import VARIANTS, Stage
 
@@ -29,11 +29,14 @@ class Network(nn.Module):
     head: nn.Linear
 
     @property
+    def sequence(self) -> Sequence[Stage | Blocks | Between]:
+        """What leads from the initial state to the last one, in order."""
+        raise NotImplementedError
+
+    @property
     def parts(self) -> list[Stage | Blocks]:
         """All layers of one resolution, in order: stages, or of a relative blocks."""
-        parts = (part for child in self.children()
-                 for part in (child if isinstance(child, nn.ModuleList) else [child]))
-        return [part for part in parts if isinstance(part, Stage | Blocks)]
+        return [part for part in self.sequence if isinstance(part, Stage | Blocks)]
 
     @property
     def stages(self) -> list[Stage]:
@@ -87,6 +90,20 @@ class Network(nn.Module):
     def roughness(self) -> Tensor:
         """∫‖θ'‖²dt over all stages."""
         return torch.stack([stage.roughness() for stage in self.stages]).sum()
+
+    def features(self, x: Tensor) -> Tensor:
+        """The state before the first layer."""
+        raise NotImplementedError
+
+    def states(self, x: Tensor) -> list[Tensor]:
+        """States before the first and after each layer, (N + 1, n, *state) a stage; no gradients, evaluating."""
+        with evaluating(self):
+            return states_of(self.sequence, self.features(x))
+
+    def factors(self, status: str = "float", rate: str = "best") -> list[Tensor]:
+        """Lipschitz factors in ℓ2 from the first of ``states`` to each of them, (N + 1,) a stage, from above: products
+        over the layers. ``sensitivity`` may be less, which looks at the layers of a stage together."""
+        return factors_of(self.sequence, status, rate)
 
     def argument(self, x: Tensor) -> Tensor:
         """The argument of the head, (*batch, features)."""
@@ -154,6 +171,11 @@ class DenseResNet(Network):
     def h(self) -> float:
         """Length of a layer."""
         return self.layers.h
+
+    @property
+    def sequence(self) -> Sequence[Stage | Blocks | Between]:
+        """The layers."""
+        return [self.layers]
 
     def features(self, x: Tensor) -> Tensor:
         """The initial state x0 = ReLU(lift(x)), (*batch, width)."""
@@ -236,6 +258,11 @@ class ImageResNet(Network):
         start(self.stem, generator)
         start(self.head, generator)
 
+    @property
+    def sequence(self) -> Sequence[Stage | Blocks | Between]:
+        """Stages and what stands between them."""
+        return [part for part in self.body if isinstance(part, Stage | Blocks | Between)]
+
     def opened(self, x: Tensor) -> Tensor:
         """The stem, normalised, (n, widths[0], *image)."""
         if tuple(x.shape[1:]) != (self.channels, *self.image):
@@ -258,10 +285,10 @@ class ImageResNet(Network):
         """The product of the factors of all parts, of the network in evaluation mode."""
         stem, _ = fold_batch_norm(self.stem.weight.detach(), None, self.open)
         close, _ = fold_batch_norm(torch.eye(self.close.num_features).to(stem), None, self.close)
-        parts = [part.factor(status, rate) if isinstance(part, Stage | Blocks) else _as_norm(part.certificate())
-                 for part in self.body if isinstance(part, Stage | Blocks | Between)]
+        parts = [as_norm(part.certificate()) if isinstance(part, Between) else part.factor(status, rate)
+                 for part in self.sequence]
         return product(status, self.maps.norm(stem, self.image, status), *parts,
-                       _as_norm(self.mean.certificate(self.pixels)), norms.dense(close, status=status))
+                       as_norm(self.mean.certificate(self.pixels)), norms.dense(close, status=status))
 
 
 def _sizes(widths: Sequence[int], image: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -281,13 +308,3 @@ def start(layer: nn.Linear | nn.Conv1d | nn.Conv2d, generator: torch.Generator |
         layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / fan**0.5)
         if layer.bias is not None:
             layer.bias.zero_()
-
-
-def _as_norm(certificate: Certificate) -> OperatorNorm:
-    return OperatorNorm(torch.tensor(certificate.value, dtype=torch.float64), certificate.status)
-
-
-def product(status: str, *parts: OperatorNorm) -> OperatorNorm:
-    """The product of norms, rounded up."""
-    value = torch.stack([part.value.double().reshape(()) for part in parts]).prod()
-    return OperatorNorm(value * (1 + 4 * len(parts) * norms.UNIT), status)

@@ -215,42 +215,46 @@ class Stage(InclusionLayer):
             return norms.conv1d(A, self.image[0], padding=half[0], padding_mode=mode, status=status)
         return norms.conv2d(A, self.image, padding=half, padding_mode=mode, status=status)
 
-    @torch.no_grad()
     def factor(self, status: str = "float", rate: str = "best") -> norms.OperatorNorm:
-        """Lipschitz factor of the stage in ℓ2, from above: D3 for "s"; else with "global" the product of the norms (an
-        instant), with "best" the least of the products of the ladder and of R8 along all layers (`rates.chain`, 20 to
-        200 ms a layer), with another rate of the ladder, for dense layers, its product."""
+        """Lipschitz factor of the stage in ℓ2, from above: the last of ``factors``; with "best" at most R8 along all
+        layers (`rates.chain`, 20 to 200 ms a layer)."""
+        found = self.factors(status, rate)
+        last = found.value[-1]
+        if rate == "best" and not isinstance(self.field, Symmetric):
+            A1, A2 = (torch.stack(A) for A in zip(*((w.A1, w.A2) for w in self.layers()), strict=True))
+            last = torch.minimum(last, rates.chain(A1, A2, torch.tensor(self.times).diff(), image=self.image,
+                                                   padding_mode=self.padding_mode))
+        return norms.OperatorNorm(last, found.status)
+
+    @torch.no_grad()
+    def factors(self, status: str = "float", rate: str = "best") -> norms.OperatorNorm:
+        """Lipschitz factors of the first 0, 1, …, N layers in ℓ2, (N + 1,), from above: D3 for "s", else products over
+        the layers: with "global" 1 + h‖A1‖‖A2‖ (an instant), with "best" the least of the ladder and R8, with another
+        rate of the ladder, for dense layers, its product."""
         if isinstance(self.field, Symmetric):
             size = self.norm_of(self.weight, status).value.max()
             layer = (self.h * size**2 * (1 + 8 * norms.UNIT) - 1).clamp_min(1.0)
             rounded_up = torch.where(layer > 1, 1 + self.depth * norms.UNIT, 1.0)
-            return norms.OperatorNorm(layer**self.depth * rounded_up, status)
-        layers = self._product_of_convolutions(status, rate) if self.image else self._product(rate)
-        if rate != "best":
-            return layers
-        A1, A2 = (torch.stack(A) for A in zip(*((w.A1, w.A2) for w in self.layers()), strict=True))
-        together = rates.chain(A1, A2, torch.tensor(self.times).diff(), image=self.image,
-                               padding_mode=self.padding_mode)
-        return norms.OperatorNorm(torch.minimum(layers.value, together), layers.status)
+            return norms.OperatorNorm(layer ** torch.arange(self.depth + 1) * rounded_up, status)
+        if self.image:
+            return norms.OperatorNorm(self._products_of_convolutions(status, rate), status)
+        bound = bounds.discrete_sensitivity(self.flow, self.t, rate=rate)
+        return norms.OperatorNorm(bound.curve, bound.status)
 
     def layers(self) -> list[Weights]:
         """The weights that each layer multiplies with."""
         return [self.field.weights_on(a, b)(a) for a, b in pairwise(self.times)]
 
-    def _product(self, rate: str) -> norms.OperatorNorm:
-        bound = bounds.discrete_sensitivity(self.flow, self.t, rate=rate)
-        return norms.OperatorNorm(bound.curve[-1], bound.status)
-
-    def _product_of_convolutions(self, status: str, rate: str) -> norms.OperatorNorm:
+    def _products_of_convolutions(self, status: str, rate: str) -> Tensor:
         if rate == "global":
             norm = [self.norm_of(curve.values, status).value for name, curve in self.curves.items() if name[0] == "A"]
             pieces = norm if len(norm[0]) == self.pieces else [torch.maximum(v[:-1], v[1:]) for v in norm]
-            layers = (1 + self.h * pieces[0] * pieces[1]).log().sum() * (self.depth // self.pieces)
-            return norms.OperatorNorm(layers.exp() * (1 + 1e-12), status)
-        value, maps = 1.0, Maps(len(self.image), self.kernel, self.padding_mode)
+            layers = (1 + self.h * pieces[0] * pieces[1]).log().repeat_interleave(self.depth // self.pieces)
+            return nn.functional.pad(layers.cumsum(0), (1, 0)).exp() * (1 + 1e-12)
+        values, maps = [1.0], Maps(len(self.image), self.kernel, self.padding_mode)
         for w, (a, b) in zip(self.layers(), pairwise(self.times), strict=True):
-            value *= euler_factor(maps, w.A1, w.A2, b - a, self.image, status).value * ROOM
-        return norms.OperatorNorm(torch.tensor(value, dtype=torch.float64), status)
+            values.append(values[-1] * euler_factor(maps, w.A1, w.A2, b - a, self.image, status).value * ROOM)
+        return torch.tensor(values, dtype=torch.float64)
 
     def cost(self) -> Tensor:
         """∫(‖A1‖² + ‖A2‖²)dt in the Frobenius norm of matrices or kernels (theory C8)."""

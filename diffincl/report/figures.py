@@ -50,7 +50,8 @@ def figures_of(outcome: Outcome) -> list[Figure]:
                "bound would be attained; above 1 it would be violated.", _ratios(outcome)),
         Figure("trajectories.png", "Features over time, with contacts",
                "The flow of each network from one test image. A bar below the axis marks the time that the feature of "
-               "that colour spends on the boundary x_i = 0.", _trajectories(outcome))]
+               "that colour spends on the boundary x_i = 0. Triangles are located hits (full) and leaves (open), ticks "
+               "along the top switches of hidden units.", _trajectories(outcome))]
 
 
 def _canvas(title: str, *, rows: int = 1, sharey: bool) -> tuple[Any, Any]:
@@ -82,9 +83,9 @@ def _bounds(outcome: Outcome, kind: str, title: str) -> Any:
     for ax, along in zip(axes, _panels(outcome, kind), strict=True):
         x, label = _axis(along)
         curves = {f"{rate} bound": torch.tensor(curve) for rate, curve in along.bounds.items()}
-        plot.bound(ax, x, curves, torch.tensor(along.observed), "image pairs")
+        plot.bound(x, bounds=curves, observed=torch.tensor(along.observed), name="image pairs", xlabel=label,
+                   legend=False, ax=ax)
         ax.set_title(along.network)
-        ax.set_xlabel(label)
         ax.locator_params("x", nbins=5)
     axes[0].set_ylabel(r"$\|x - y\| \,/\, \|x_0 - y_0\|$")
     _legend_below(canvas, axes[:1])
@@ -96,9 +97,9 @@ def _ratios(outcome: Outcome) -> Any:
     for row, (kind, name) in zip(axes, ((FLOW, "flow"), (LAYERS, "layers")), strict=True):
         for ax, along in zip(row, _panels(outcome, kind), strict=True):
             x, label = _axis(along)
-            plot.ratios(ax, x, {f"{rate} bound": torch.tensor(curve) for rate, curve in along.ratios.items()})
+            curves = {f"{rate} bound": torch.tensor(curve) for rate, curve in along.ratios.items()}
+            plot.ratios(x, curves=curves, xlabel=label, legend=False, ax=ax)
             ax.set_title(f"{along.network}, {name}")
-            ax.set_xlabel(label)
             ax.locator_params("x", nbins=5)
         row[0].set_ylabel("observed/bound")
     _legend_below(canvas, [*axes[0], *axes[1]])
@@ -112,12 +113,14 @@ def _trajectories(outcome: Outcome) -> Any:
     for ax, (variant, net) in zip(axes, outcome.networks.items(), strict=True):
         t = torch.linspace(0, float(net.layers.t[-1]), 401, dtype=torch.float64)
         with torch.no_grad():
-            x = solve(net.layers.flow, net.features(image), t, scheme=SwitchingDP5(), steps=CONVERGED).x[:, 0]
+            sol = solve(net.layers.flow, net.features(image), t, scheme=SwitchingDP5(), steps=CONVERGED)
+        x = sol.x[:, 0]
         touches = ((x[1:] == 0) != (x[:-1] == 0)).any(0)
         chosen = torch.argsort(1e3 * touches + x.amax(0), descending=True, stable=True)[:5].sort().values
-        plot.trajectory(ax, t, x[:, chosen], [f"feature {int(i)}" for i in chosen])
+        plot.trajectory(sol, sample=0, coordinates=chosen.tolist(), labels=[f"feature {int(i)}" for i in chosen],
+                        legend=False, ax=ax)
         ax.set_title(NAMES[variant])
         ax.set_xlabel(f"time t ({DEPTH} layers of length {net.h:g})")
-        ax.legend(loc="best", fontsize="small", framealpha=0.9)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize="small", frameon=False)
     axes[0].set_ylabel("feature $x_i(t)$")
     return canvas

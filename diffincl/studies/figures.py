@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from .. import plot
 from ..storage import write_atomically
-from .tables import Mean, Table
+from .tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["SHOWN", "draw"]
 
-COLOURS, MARKS = (*plot.COLOURS, "#999999", "#7F3C8D"), "osD^vP*Xh"  # families, told apart without colours, too
 SHOWN = {"depth": slice(3), "corruption": slice(None), "regularisation": slice(3, 5), "certificate": slice(2)}  # tables
 
 
@@ -44,13 +43,9 @@ def _panel(ax: Axes, table: Table) -> None:
     if 0.0 in places:  # λ over decades, and none
         at = list(range(len(places)))
     scale = 100.0 if table.percent else 1.0
-    families = len(table.rows)
-    for k, (name, row) in enumerate(table.rows.items()):
-        aside = 0.0 if places else 0.75 * ((k + 0.5) / families - 0.5)  # so that none hides another
-        points = [(x + aside, m) for x, m in zip(at, row, strict=True) if isinstance(m, Mean)]
-        ax.errorbar([x for x, _ in points], [scale * m.value for _, m in points],
-                    [scale * (m.spread or 0.0) for _, m in points], color=COLOURS[k % 9], marker=MARKS[k % 9], ms=5,
-                    lw=1.4, capsize=2, ls="-" if places else "none", label=name)
+    rows = {name: [None if m is None else (scale * m.value, scale * (m.spread or 0.0)) for m in row]
+            for name, row in table.rows.items()}
+    plot.spread(at, rows, joined=bool(places), legend=False, ax=ax)
     if places and numbers[0]:
         ax.set_xscale("log", base=2)
     if places:
@@ -64,7 +59,6 @@ def _panel(ax: Axes, table: Table) -> None:
     ax.set_ylabel("%" if table.percent else "factor")
     title, _, rest = table.title.partition(",")
     ax.set_title("\n".join(line for part in (title, rest) for line in textwrap.wrap(part, 56)), fontsize=9.5)
-    ax.grid(True, alpha=0.25)
 
 
 def _number(text: str) -> float | None:
