@@ -24,9 +24,14 @@ STYLE: dict[str, Any] = {
 
 
 def require_matplotlib() -> Any:
-    """The package, or a sentence that says what to install."""
+    """The package, or a sentence that says what to install.
+
+    pyplot is imported here, outside of ``style``: what its backend sets when it is first imported (in a notebook, that
+    figures appear) would else end with the style.
+    """
     try:
         import matplotlib
+        import matplotlib.pyplot
     except ImportError as error:
         raise ImportError("figures need matplotlib, which is not installed: pip install matplotlib") from error
     return matplotlib
