@@ -24,14 +24,9 @@ STYLE: dict[str, Any] = {
 
 
 def require_matplotlib() -> Any:
-    """The package, or a sentence that says what to install.
-
-    pyplot is imported here, outside of ``style``: what its backend sets when it is first imported (in a notebook, that
-    figures appear) would else end with the style.
-    """
+    """The package, or a sentence that says what to install."""
     try:
         import matplotlib
-        import matplotlib.pyplot
     except ImportError as error:
         raise ImportError("figures need matplotlib, which is not installed: pip install matplotlib") from error
     return matplotlib
@@ -53,7 +48,19 @@ def style() -> AbstractContextManager[None]:
     >>> inside, matplotlib.rcParams["legend.frameon"]
     (False, True)
     """
-    return require_matplotlib().rc_context(STYLE)
+    return _settings(require_matplotlib().rcParams)
+
+
+@contextmanager
+def _settings(rc: Any) -> Iterator[None]:
+    """Only the settings of the style are put back: those that a backend makes when it is loaded within (in a notebook,
+    that figures appear) stay, which matplotlib's ``rc_context`` would undo."""
+    before = {name: rc[name] for name in STYLE}
+    rc.update(STYLE)
+    try:
+        yield
+    finally:
+        rc.update(before)
 
 
 @contextmanager
