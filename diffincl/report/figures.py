@@ -50,7 +50,8 @@ def figures_of(outcome: Outcome) -> list[Figure]:
                "bound would be attained; above 1 it would be violated.", _ratios(outcome)),
         Figure("trajectories.png", "Features over time, with contacts",
                "The flow of each network from one test image. A bar below the axis marks the time that the feature of "
-               "that colour spends on the boundary x_i = 0.", _trajectories(outcome))]
+               "that colour spends on the boundary x_i = 0. Triangles are located hits (full) and leaves (open), ticks "
+               "along the top switches of hidden units.", _trajectories(outcome))]
 
 
 def _canvas(title: str, *, rows: int = 1, sharey: bool) -> tuple[Any, Any]:
