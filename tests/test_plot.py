@@ -41,6 +41,17 @@ def nothing_is_left_behind():
     assert not pyplot.get_fignums()
 
 
+def test_the_style_keeps_what_a_backend_sets_within_it(monkeypatch):
+    """Loaded by the first figure, the backend of notebooks says so by ``interactive``, on which later figures rest."""
+    monkeypatch.setitem(matplotlib.rcParams, "interactive", False)
+    size = matplotlib.rcParams["font.size"]
+    with plot.style():
+        matplotlib.rcParams["interactive"] = True
+        assert matplotlib.rcParams["font.size"] != size
+    assert matplotlib.rcParams["interactive"] is True
+    assert matplotlib.rcParams["font.size"] == size
+
+
 def spin(t, x):
     """A field that turns around (0.3, 0.2) and leads away from it."""
     A = torch.tensor([[0.3, 1.0], [-1.0, 0.3]]).to(x)

@@ -48,7 +48,19 @@ def style() -> AbstractContextManager[None]:
     >>> inside, matplotlib.rcParams["legend.frameon"]
     (False, True)
     """
-    return require_matplotlib().rc_context(STYLE)
+    return _settings(require_matplotlib().rcParams)
+
+
+@contextmanager
+def _settings(rc: Any) -> Iterator[None]:
+    """Only the settings of the style are put back: those that a backend makes when it is loaded within (in a notebook,
+    that figures appear) stay, which matplotlib's ``rc_context`` would undo."""
+    before = {name: rc[name] for name in STYLE}
+    rc.update(STYLE)
+    try:
+        yield
+    finally:
+        rc.update(before)
 
 
 @contextmanager
