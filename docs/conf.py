@@ -1,7 +1,6 @@
 """Settings of the documentation: make docs."""
 
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -56,7 +55,8 @@ copybutton_prompt_is_regexp = True
 
 
 def take_notebooks() -> None:
-    """Sphinx reads below this folder only, so the notebooks are copied here; what is no longer there is removed."""
+    """Sphinx reads below this folder only, so the notebooks are copied here, with their links to these pages mended;
+    what is no longer there is removed."""
     target = HERE / "notebooks"
     target.mkdir(exist_ok=True)
     sources = {path.name: path for path in (HERE.parent / "notebooks").glob("*.ipynb")}
@@ -64,9 +64,9 @@ def take_notebooks() -> None:
         if old.name not in sources:
             old.unlink()
     for name, path in sources.items():
-        copy = target / name
-        if not copy.exists() or copy.read_bytes() != path.read_bytes():
-            shutil.copyfile(path, copy)
+        copy, text = target / name, path.read_text(encoding="utf-8").replace("](../docs/", "](../")
+        if not copy.exists() or copy.read_text(encoding="utf-8") != text:
+            copy.write_text(text, encoding="utf-8")
 
 
 take_notebooks()

@@ -140,6 +140,18 @@ def test_the_cost_is_the_integral_over_time():
             assert float(stage.cost()) == pytest.approx(total, rel=1e-5)
 
 
+def test_the_generator_alone_decides_the_initial_weights_of_an_isometric_network():
+    """torch completes an orthogonal matrix by its default random numbers, which go on as before."""
+    torch.manual_seed(1)
+    first = DenseResNet(12, 5, width=8, depth=2, isometric=True, generator=generator())
+    after = torch.rand(3)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(3), after)
+    second = DenseResNet(12, 5, width=8, depth=2, isometric=True, generator=generator())
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+
+
 def test_isometric_ends():
     net = DenseResNet(12, 5, variant="s", width=8, depth=2, isometric=True, generator=generator())
     assert float(net.sensitivity().value) == pytest.approx(1.0, abs=1e-5)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, Self
 
 import torch
@@ -159,12 +160,13 @@ class DenseResNet(Network):
         super().__init__()
         features, classes = _check.count("features", features), _check.count("classes", classes)
         self.variant, width = _check.choice("variant", variant, VARIANTS), _check.count("width", width)
-        self.lift, self.head = nn.Linear(features, width), nn.Linear(width, classes)
-        start(self.lift, generator)
-        start(self.head, generator)
-        if isometric:
-            parametrizations.orthogonal(self.lift)
-            parametrize.register_parametrization(self.head, "weight", UnitRows())
+        with _seeded_by(generator):  # an orthogonal matrix is completed by torch's default random numbers
+            self.lift, self.head = nn.Linear(features, width), nn.Linear(width, classes)
+            start(self.lift, generator)
+            start(self.head, generator)
+            if isometric:
+                parametrizations.orthogonal(self.lift)
+                parametrize.register_parametrization(self.head, "weight", UnitRows())
         self.layers = Stage(variant, width, depth, horizon=horizon, curves=curves, limit=limit, generator=generator)
 
     @property
@@ -299,6 +301,17 @@ def _sizes(widths: Sequence[int], image: Sequence[int]) -> tuple[list[int], list
         raise ValueError(f"image must be (L,) or (H, W) with at least {2 ** max(len(widths) - 1, 0)} pixels a side "
                          f"for {len(widths)} stages; got {tuple(size)} and widths {tuple(widths)}.")
     return widths, size
+
+
+@contextmanager
+def _seeded_by(generator: torch.Generator | None) -> Iterator[None]:
+    """torch's default random numbers from the seed of a generator; afterwards they go on as before."""
+    if generator is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())
+        yield
 
 
 def start(layer: nn.Linear | nn.Conv1d | nn.Conv2d, generator: torch.Generator | None) -> None:

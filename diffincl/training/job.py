@@ -104,10 +104,8 @@ class Job:
         if self.variant in RELATIVES:
             return BlockNet(torch.Size(shape).numel(), classes, variant=self.variant, width=self.width,
                             depth=self.depth, horizon=self.horizon, generator=more["generator"])
-        with torch.random.fork_rng(devices=[]):  # from which an orthogonal matrix is completed
-            torch.manual_seed(self.recipe.seed)
-            return DenseResNet(torch.Size(shape).numel(), classes, variant=self.variant, width=self.width,
-                               depth=self.depth, isometric=self.isometric, **more)
+        return DenseResNet(torch.Size(shape).numel(), classes, variant=self.variant, width=self.width,
+                           depth=self.depth, isometric=self.isometric, **more)
 
     def run(self, folder: Path, data: ImageData, *, resume: bool = False, device: str | None = None,
             say: Callable[[str], object] = print, step: Callable[[], object] = lambda: None,
