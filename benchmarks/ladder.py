@@ -23,7 +23,7 @@ import torch
 from stability.kernels import tightness_row, time_row
 from stability.local import branch_row, tube_rows
 from stability.nets import NAMES, Net, random_net, trained_net
-from stability.rungs import FLOW, LAYERS, exactness_row, ladder_row
+from stability.rungs import FLOW, LAYERS, TOGETHER, exactness_row, ladder_row
 
 import diffincl as di
 from diffincl.data import digits
@@ -60,7 +60,7 @@ def ladder(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict
         found = [ladder_row(net, options.seed + k, options.quick) for k, net in enumerate(nets)]
         rows += found
         line: dict[str, Any] = {"network": found[0]["net"] + (f", {found[0]['note']}" if found[0]["note"] else "")}
-        line |= {name: max(row["ratios"][name] for row in found) for name in (*FLOW, *LAYERS)}
+        line |= {name: max(row["ratios"][name] for row in found) for name in (*FLOW, *LAYERS, TOGETHER)}
         line["∏R8 / pairs"] = max(row["∏R8 over pairs"] for row in found)
         line |= {f"observed: {name}": max(row["observed"][name] for row in found) for name in OBSERVED}
         line["seconds"] = max(row["seconds of the bounds"] for row in found)

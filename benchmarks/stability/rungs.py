@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from .worst import worst_over_biases, worst_pair
 
 FLOW = {"exp∫R1": "global", "exp∫R3": "scaled", "flow, best": "best"}
 LAYERS = {"∏(1 + hR1)": "global", "∏R8": "step", "layers, best": "best"}
+TOGETHER = "R8, chain"
 
 
 def ladder_row(net: Net, seed: int, quick: bool) -> dict[str, Any]:
@@ -23,6 +25,7 @@ def ladder_row(net: Net, seed: int, quick: bool) -> dict[str, Any]:
     bounds = {name: float(di.bounds.sensitivity(flow, t, rate).curve[-1]) for name, rate in FLOW.items()}
     bounds |= {name: float(di.bounds.discrete_sensitivity(flow, t, rate=rate).curve[-1])
                for name, rate in LAYERS.items()}
+    bounds[TOGETHER] = _together(flow.field, t)
     seconds = time.perf_counter() - start
     effort = {"restarts": 16, "sweeps": 30} if quick else {"restarts": 64, "sweeps": 100}
     found: dict[str, float] = {}
@@ -35,6 +38,13 @@ def ladder_row(net: Net, seed: int, quick: bool) -> dict[str, Any]:
             "ratios": {name: value / found[f"{'flow' if name in FLOW else 'layers'}, pairs and biases"]
                        for name, value in bounds.items()},
             "∏R8 over pairs": bounds["∏R8"] / found["layers, pairs"]}
+
+
+def _together(field: di.ResNetField, t: torch.Tensor) -> float:
+    """R8 along all layers."""
+    layers = [field.weights_on(a, b)(a) for a, b in pairwise(t.tolist())]
+    A1, A2 = (torch.stack(A) for A in zip(*((w.A1, w.A2) for w in layers), strict=True))
+    return float(di.rates.chain(A1, A2, t.diff()))
 
 
 def exactness_row(kind: str, count: int, seed: int) -> dict[str, Any]:
