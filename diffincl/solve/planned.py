@@ -30,7 +30,7 @@ from .recompute import Tape
 from .retraced import Retraced
 from .watch import FieldShapeError, WatchedField, WatchedProx
 
-__all__ = ["solve_planned"]
+__all__ = ["planned_again", "solve_planned"]
 
 # Steps between two looks for values that are not finite: long enough that looking is cheap. Of large states fewer are
 # held back, no more than BLOCK_BYTES, which stay in the cache. States of up to STACKED entries are looked at in one
@@ -50,10 +50,10 @@ def solve_planned(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme, gra
         run.attach(tape)
     else:
         run.through(throw, progress, None)
-    return run.solution(partial(_again, flow, scheme, gradient)), run.error
+    return run.solution(partial(planned_again, flow, scheme, gradient)), run.error
 
 
-def _again(flow: Inclusion, scheme: Scheme, gradient: str, x: Tensor, part: Plan) -> Solution:
+def planned_again(flow: Inclusion, scheme: Scheme, gradient: str, x: Tensor, part: Plan) -> Solution:
     """Steps of a solve taken again along a part of its plan."""
     kinks = Crossings(flow.g, x, part.t[0])
     solution, error = solve_planned(flow, x, part, scheme, gradient, throw=False, progress=False, kinks=kinks)
