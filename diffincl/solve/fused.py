@@ -9,25 +9,25 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import _check
 from ..curves import KNOT_TOLERANCE, Constant, Curve, PiecewiseLinear
-from ..fields import ResNetDField, ResNetField, ResNetSField
-from ..functions import Box, ConvexSet, Orthant, Whole
+from ..fields import ResNetField, ResNetSField
+from ..functions import Box, ConvexSet
 from ..inclusion import Inclusion
 from ..schemes import ForwardEuler, ProxHeun, Scheme
 from ..solution import OK, REASONS, STEP_FAILED, Solution, Stats
 from ..steps import Plan
+from .library import misfit
 from .retraced import Retraced
 
 __all__ = ["is_quicker", "kernels_at_hand", "solve_fused", "unfit"]
 
-FIELDS, SETS = (ResNetField, ResNetDField, ResNetSField), (Orthant, Box, Whole)
 SCHEMES, DTYPES = (ForwardEuler, ProxHeun), (torch.float32, torch.float64)
 
 # Measured (benchmarks/fixed_step.py --crossover): from m·d on, the matrix products of torch are quicker.
-LARGEST = 1024
+LARGEST = 2048
 # Samples of a tile, more of few rows; work for a thread, in multiplications.
 WIDE, NARROW, FEW_ROWS = 256, 128, 64
 WORK = 2**23
@@ -35,24 +35,11 @@ WORK = 2**23
 
 def unfit(flow: Inclusion, x0: Tensor, scheme: object) -> str:
     """What the fused loop has no code for, in words; empty where it fits."""
-    field, g = flow.field, flow.g
-    if not _check.plain_autograd():
-        return "it does not work under torch.func, torch.compile and forward mode"
     if type(scheme) not in SCHEMES:
         return f"it takes ForwardEuler() and ProxHeun(); got scheme = {scheme}"
-    if type(field) not in FIELDS:
-        return f"it takes ResNetField, ResNetDField and ResNetSField; got {type(field).__name__}"
-    if type(g) not in SETS:
-        return f"it takes Orthant, Box and Whole; got g = {g}"
-    if any(b.numel() != b.shape[-1] for b in _bounds(g) if b.ndim):
-        return f"it takes bounds of shape (d,); got g = {g}"
-    if x0.dtype not in DTYPES or x0.device.type != "cpu" or type(x0) not in (Tensor, nn.Parameter):
+    if x0.dtype not in DTYPES or x0.device.type != "cpu":
         return f"it takes float32 and float64 on the CPU; got {_check.describe(x0)} on {x0.device}"
-    if torch.is_autocast_enabled("cpu"):
-        return "it has no mixed precision"
-    if torch.is_grad_enabled() and any(v.requires_grad for v in (x0, *_weights(field), *_bounds(g))):
-        return "it gives no derivatives, and a weight, a bound or x0 requires gradients; solve under torch.no_grad()"
-    return ""
+    return misfit(flow, x0)
 
 
 def is_quicker(flow: Inclusion, layout: Plan) -> bool:
@@ -150,10 +137,6 @@ def _curves(field: ResNetField) -> tuple[Curve | Constant, ...]:
     return field.A1, field.b1, field.A2, field.b2
 
 
-def _weights(field: nn.Module) -> list[Tensor]:
-    return [curve.values for curve in _curves(cast(ResNetField, field))]
-
-
 def _weights_of(field: ResNetField, networks: int) -> tuple[np.ndarray, ...]:
     """A1, b1, A2, b2 as (pieces, networks, rows, columns), a row for b."""
     values = []
@@ -183,11 +166,6 @@ def _stretches(field: ResNetField, layout: Plan, dtype: torch.dtype) -> tuple[np
     rows = np.searchsorted(saves, stops[1:])
     rows = np.where(saves[rows] == stops[1:], rows, 0)
     return pieces, shares, slopes, counts, lengths.astype(_NUMPY[dtype]), rows
-
-
-def _bounds(g: object) -> list[Tensor]:
-    """Bounds that are tensors."""
-    return [bound for bound in (g.lower, g.upper) if isinstance(bound, Tensor)] if isinstance(g, Box) else []
 
 
 def _box(g: ConvexSet, x: Tensor) -> tuple[np.ndarray, ...]:
