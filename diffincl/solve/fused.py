@@ -155,7 +155,8 @@ def _stretches(field: ResNetField, layout: Plan, dtype: torch.dtype) -> tuple[np
     stops = np.unique(np.concatenate([saves, np.searchsorted(t, [k for k in field.knots if t[0] < k < t[-1]])]))
     starts, counts = t[stops[:-1]], np.diff(stops)
     lengths = np.diff(t[stops]) / counts
-    pieces, shares, slopes = np.zeros((len(counts), 4), np.int64), np.zeros((len(counts), 4)), np.zeros((len(counts), 4))
+    pieces = np.zeros((len(counts), 4), np.int64)
+    shares, slopes = np.zeros(pieces.shape), np.zeros(pieces.shape)
     for i, curve in enumerate(_curves(field)):
         if isinstance(curve, Curve):
             middle = (starts + 0.5 * np.diff(t[stops]) - curve.t0) / curve.length
