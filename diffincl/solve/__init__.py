@@ -108,8 +108,6 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     layout = plan(flow.field, t, steps)
     flow.validate(x0, layout.t[0])
     fused = _is_fused(flow, x0, layout, scheme, steps, progress, engine)
-    if fused and (solution := solve_fused(flow, x0, layout, scheme, partial(planned_again, flow, scheme, gradient))):
-        return solution
     kinks = Crossings(flow.g, x0, layout.t[0])
     if isinstance(scheme, Penalty):
         if steps is not None:
@@ -120,6 +118,8 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
         solution, error = solve_penalised(flow, x0, layout, scheme, progress), None
     elif marches or isinstance(steps, Adaptive):
         solution, error = solve_marched(flow, x0, layout, scheme, steps, gradient, progress, kinks)
+    elif fused and (found := solve_fused(flow, x0, layout, scheme, partial(planned_again, flow, scheme, gradient))):
+        solution, error = found, None
     else:
         solution, error = solve_planned(flow, x0, layout, scheme, gradient, throw, progress, kinks)
     if kinks.crossed and solution.x.requires_grad:

@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import _check
 from ..curves import KNOT_TOLERANCE, Constant, Curve, PiecewiseLinear
 from ..fields import ResNetField, ResNetSField
-from ..functions import Box, ConvexSet
+from ..functions import Box, ProxFunction
 from ..inclusion import Inclusion
 from ..schemes import ForwardEuler, ProxHeun, Scheme
 from ..solution import OK, REASONS, STEP_FAILED, Solution, Stats
@@ -169,7 +169,7 @@ def _stretches(field: ResNetField, layout: Plan, dtype: torch.dtype) -> tuple[np
     return pieces, shares, slopes, counts, lengths.astype(_NUMPY[dtype]), rows
 
 
-def _box(g: ConvexSet, x: Tensor) -> tuple[np.ndarray, ...]:
+def _box(g: ProxFunction, x: Tensor) -> tuple[np.ndarray, ...]:
     """Lower and upper bounds (d,) of an Orthant, a Box or the Whole space."""
     bounds = cast(Box, g).bounds(x.detach())
     return tuple(_array(bound.detach().reshape(-1).expand(x.shape[-1])) for bound in bounds)
