@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -144,7 +143,8 @@ def plan(field: Field, t: object, steps: Fixed | Adaptive | None = None) -> Plan
     boundaries = _divide(sorted({*saves, *(k for k in field.knots if saves[0] < k < saves[-1])}), longest)
     if len(boundaries) == len(saves):
         return Plan(tuple(boundaries), tuple(range(len(saves))), longest)
-    return Plan(tuple(boundaries), tuple(bisect_left(boundaries, time) for time in saves), longest)
+    index = {time: k for k, time in enumerate(boundaries)}
+    return Plan(tuple(boundaries), tuple(index[time] for time in saves), longest)
 
 
 def _snapped(values: list[float], knots: Sequence[float], tolerance: float) -> list[float]:

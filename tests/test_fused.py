@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import warnings
 
 import pytest
 import torch
@@ -160,11 +159,12 @@ def test_engines_are_chosen():
     flow = di.Inclusion(field, di.Orthant())
 
     def engine(flow=flow, x0=x0, **options):
-        return di.solve(flow, x0, [0.0, 1.0], **{"steps": di.Fixed(n=9), **options}).stats.engine
+        return di.solve(flow, x0, [0.0, 1.0], **{"steps": di.Fixed(n=32), **options}).stats.engine
 
     assert engine() == "fused"
     assert engine(engine="torch") == "torch"
     assert engine(engine="fused", steps=None) == "fused"
+    assert engine(steps=di.Fixed(n=31)) == "torch"
     assert engine(steps=None) == "torch"  # a network, bit for bit
     assert engine(progress=True) == "torch"
     assert engine(scheme=di.ARS222()) == "torch"
@@ -211,15 +211,15 @@ def test_gradients_and_transforms_are_those_of_torch():
     field, x0 = a_field("resnet"), torch.rand(4, 3, dtype=torch.float64)
     field.A2.values.requires_grad_()
     flow = di.Inclusion(field, di.Orthant())
-    sol = di.solve(flow, x0, [0.0, 1.0], steps=di.Fixed(n=9))
+    sol = di.solve(flow, x0, [0.0, 1.0], steps=di.Fixed(n=32))
     sol.x[-1].sum().backward()
     assert sol.stats.engine == "torch"
     assert float(field.A2.values.grad.abs().sum()) > 0
     with torch.no_grad():
-        assert di.solve(flow, x0, [0.0, 1.0], steps=di.Fixed(n=9)).stats.engine == "fused"
+        assert di.solve(flow, x0, [0.0, 1.0], steps=di.Fixed(n=32)).stats.engine == "fused"
 
         def end(x):
-            return di.solve(flow, x, [0.0, 1.0], steps=di.Fixed(n=9)).x[-1]
+            return di.solve(flow, x, [0.0, 1.0], steps=di.Fixed(n=32)).x[-1]
 
         assert agree(torch.vmap(end)(x0), end(x0))
         assert torch.func.jacrev(end)(x0[0]).shape == (3, 3)
@@ -253,7 +253,7 @@ field = di.ResNetField(torch.eye(2), torch.zeros(2), torch.eye(2), torch.zeros(2
 flow = di.Inclusion(field, di.Orthant())
 assert "numba" not in sys.modules or {blocked}
 print(di.solve(flow, torch.ones(2), [0.0, 1.0]).stats.engine, "numba" in sys.modules)
-print(di.solve(flow, torch.ones(2), [0.0, 1.0], steps=di.Fixed(n=4)).stats.engine)
+print(di.solve(flow, torch.ones(2), [0.0, 1.0], steps=di.Fixed(n=32)).stats.engine)
 try: print(di.solve(flow, torch.ones(2), [0.0, 1.0], engine="fused").stats.engine)
 except ImportError as error: print(error)
 """
@@ -301,15 +301,17 @@ def test_steps_in_place_have_the_bits_of_plain_steps(problem):
 
 
 def test_kept_states_are_not_written_over():
-    """More steps than two blocks, saved now and then, and all of them."""
+    """More steps than two blocks of 64, saved now and then, at the first step of a block too, and all of them."""
     flow, x0 = di.Inclusion(a_field("resnet"), di.Orthant()), a_start(di.Orthant(), (5, 3), torch.float64)
-    F, x, states = flow.field, x0, [x0]
-    for _ in range(400):
-        x = torch.relu(torch.sub(x, F(0.0, x), alpha=0.0025 * 1.0))
+    h, x, states, points = 1 / 512, x0, [x0], []
+    for _ in range(512):
+        points.append(torch.sub(x, flow.field(0.0, x), alpha=h))
+        x = torch.relu(points[-1])
         states.append(x)
-    with warnings.catch_warnings():
-        few = di.solve(flow, x0, [0.0, 0.25, 0.5, 1.0], steps=di.Fixed(n=400), engine="torch")
-        all_ = di.solve(flow, x0, [k * 0.0025 for k in range(401)], engine="torch")
-    assert agree(few.x, torch.stack([states[k] for k in (0, 100, 200, 400)]))
-    assert agree(all_.x, torch.stack(states))
-    assert agree(few.multiplier, all_.multiplier[[99, 199, 399]], 10**6)
+    multiplier = (torch.stack(points) - torch.stack(states[1:])) / h
+    for saves in ([0, 65, 129, 130, 193, 200, 512], range(513)):
+        steps = di.Fixed(h) if len(saves) < 513 else None
+        sol = di.solve(flow, x0, [k * h for k in saves], steps=steps, engine="torch")
+        assert torch.equal(sol.x, torch.stack([states[k] for k in saves]))
+        assert torch.equal(sol.multiplier, multiplier[[k - 1 for k in saves[1:]]])
+    assert bool((multiplier != 0).any())

@@ -56,9 +56,9 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
         "torch" takes step by step. "fused" is one loop over all steps, compiled by numba (``pip install
         'diffincl[fast]'``): ``ResNetField``, ``ResNetDField``, ``ResNetSField`` on ``Orthant``, ``Box``, ``Whole`` with
         ``ForwardEuler`` and ``ProxHeun`` in float32 or float64 on the CPU, without derivatives; states are those of
-        "torch" up to rounding. By default "fused" where ``steps`` are Fixed, numba is installed, all that fits and the
-        weights are small enough for it to be quicker; ``sol.stats.engine`` says which it was. Where a value is not
-        finite "torch" solves again and says why. numba compiles once, seconds, and keeps the result on disk.
+        "torch" up to rounding. By default "fused" where ``steps`` are Fixed and 32 at least, numba is installed, all
+        that fits and the weights are small enough for it to be quicker; ``sol.stats.engine`` says which it was. Where a
+        value is not finite "torch" solves again and says why. numba compiles once, seconds, and keeps it on disk.
 
     Returns
     -------
@@ -132,11 +132,12 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
 def _is_fused(flow: Inclusion, x0: Tensor, layout: Plan, scheme: object, steps: Fixed | Adaptive | None,
               progress: bool, engine: str | None) -> bool:
     """Whether all steps are taken in one compiled loop."""
-    if engine == "torch" or (engine is None and (progress or not isinstance(steps, Fixed))):
+    chosen = engine is not None
+    if engine == "torch" or not (chosen or (isinstance(steps, Fixed) and not progress and _check.plain_autograd())):
         return False
     misfit = "it takes fixed steps; got steps = " + repr(steps) if isinstance(steps, Adaptive) else \
         "it shows no progress" if progress else unfit(flow, x0, scheme)
-    if engine is None:
+    if not chosen:
         return not misfit and is_quicker(flow, layout) and kernels_at_hand()
     if misfit:
         raise ValueError(f"engine='fused' does not fit this solve: {misfit}. Leave engine out, or take 'torch'.")

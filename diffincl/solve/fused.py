@@ -28,6 +28,8 @@ SCHEMES, DTYPES = (ForwardEuler, ProxHeun), (torch.float32, torch.float64)
 
 # Measured (benchmarks/fixed_step.py --crossover): from m·d on, the matrix products of torch are quicker.
 LARGEST = 2048
+# Fewer steps are not worth the import of numba.
+FEWEST = 32
 # Samples of a tile, more of few rows; work for a thread, in multiplications.
 WIDE, NARROW, FEW_ROWS = 256, 128, 64
 WORK = 2**23
@@ -43,9 +45,9 @@ def unfit(flow: Inclusion, x0: Tensor, scheme: object) -> str:
 
 
 def is_quicker(flow: Inclusion, layout: Plan) -> bool:
-    """Whether the fused loop beats torch's."""
+    """Whether the fused loop beats torch's by enough."""
     m, d = cast(ResNetField, flow.field).weights_now().A1.shape[-2:]
-    return m * d <= LARGEST
+    return m * d <= LARGEST and len(layout.t) > FEWEST
 
 
 @cache
