@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from typing import cast
 
@@ -35,8 +36,10 @@ class InPlace:
     def __init__(self, flow: Inclusion, plan: Plan, x0: Tensor, kept: bool):
         field = cast(ResNetField, flow.field)
         self.ends, self.kept, self.project = plan.t, kept, _projection(flow.g, x0)
-        self.layers = list(zip(*field.layers(plan.t), strict=True))
-        m, d = self.layers[0][0].shape[-2:]
+        transposed = cache(lambda A: A.mT)  # of weights that stand still, once
+        self.layers = [(b1, transposed(A1), minus_b2, transposed(A2))
+                       for A1, b1, A2, minus_b2 in zip(*field.layers(plan.t), strict=True)]
+        d, m = self.layers[0][1].shape[-2:]
         self.shape, self.rows = x0.shape, (*field.ensemble, -1, d)
         self.product = _product if field.ensemble else torch.addmm
         with torch.no_grad():
@@ -49,16 +52,16 @@ class InPlace:
         """Append the states after the steps of a block and the points whose prox they are."""
         with torch.no_grad():
             x = x.detach().reshape(self.rows)
-            room = self._room(len(block))
+            room, flat = self._room(len(block)), len(self.shape) == x.ndim == 2
             ends = pairwise(self.ends[block.start:block.stop + 1])
             for (a, b), layer, (z, x_next) in zip(ends, self.layers[block.start:block.stop], room, strict=True):
-                A1, b1, A2, minus_b2 = layer
-                self.product(b1, x, A1.mT, out=self.hidden).relu_()
-                self.product(minus_b2, self.hidden, A2.mT, out=self.F)
+                b1, A1, minus_b2, A2 = layer  # matrices transposed
+                self.product(b1, x, A1, out=self.hidden).relu_()
+                self.product(minus_b2, self.hidden, A2, out=self.F)
                 torch.sub(x, self.F, alpha=b - a, out=z)
                 x = self.project(z, x_next)
-                states.append(x.view(self.shape))
-                points.append(z.view(self.shape))
+                states.append(x if flat else x.view(self.shape))
+                points.append(z if flat else z.view(self.shape))
 
     def _room(self, n: int) -> list[tuple[Tensor, Tensor]]:
         """Memory for n points and states; on the whole space a point is the state."""
