@@ -77,7 +77,8 @@ class Stats:
 
     ``steps``: rounds of the loop, each with the whole batch; ``evaluations`` of F and ``proxes`` of g, each with the
     whole batch; ``accepted`` and ``rejected`` (*batch,): steps of each sample, where every sample has its own (None
-    otherwise; a step repeated to end at a switch counts as rejected).
+    otherwise; a step repeated to end at a switch counts as rejected); ``engine``: "torch", step by step, or "fused",
+    one compiled loop over all steps.
     """
 
     steps: int
@@ -85,6 +86,7 @@ class Stats:
     proxes: int = 0
     accepted: Tensor | None = None
     rejected: Tensor | None = None
+    engine: str = "torch"
 
 
 class Source(Protocol):

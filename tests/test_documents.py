@@ -1,5 +1,6 @@
 """Documents agree with the code."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,16 @@ def test_the_overhead_benchmark_runs():
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 5
+
+
+@pytest.mark.parametrize(("script", "lines"), [("fixed_step.py", 7), ("scaling.py", 6)])
+def test_the_benchmarks_of_engines_run(script, lines, tmp_path):
+    pytest.importorskip("numba")
+    done = subprocess.run([sys.executable, str(ROOT / "benchmarks" / script), "--quick", "--repeats", "1", "--json",
+                           str(tmp_path / "rows.json")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == lines
+    assert json.loads((tmp_path / "rows.json").read_text())["rows"]
 
 
 @pytest.mark.parametrize("kind", ["resnet", "d", "s"])

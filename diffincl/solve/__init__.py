@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 from torch import Tensor
 
@@ -11,12 +12,13 @@ from ..inclusion import Inclusion
 from ..penalty import Penalty
 from ..schemes import ForwardEuler, Implicit, Scheme
 from ..solution import Solution, SolveError
-from ..steps import Adaptive, Fixed, plan
+from ..steps import Adaptive, Fixed, Plan, plan
 from ..switching import ExactFlow, SwitchingDP5
+from .fused import is_quicker, kernels_at_hand, solve_fused, unfit
 from .kinks import CROSSED, Crossings, KinkWarning
 from .marched import solve_marched
 from .penalised import solve_penalised
-from .planned import solve_planned
+from .planned import planned_again, solve_planned
 
 __all__ = ["KinkWarning", "solve"]
 
@@ -24,7 +26,7 @@ __all__ = ["KinkWarning", "solve"]
 def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
           scheme: Scheme | SwitchingDP5 | ExactFlow | Penalty | None = None,
           steps: Fixed | Adaptive | None = None, gradient: str = "backprop", throw: bool = True,
-          progress: bool = False) -> Solution:
+          progress: bool = False, engine: str | None = None) -> Solution:
     """Solve −x'(t) ∈ ∂g(t, x(t)) + F(t, x(t)), x(t[0]) = x0.
 
     Parameters
@@ -50,6 +52,14 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
         states are right; for gradients of weights that they share with it, solve again without the failed sample).
     progress : bool
         Show a progress bar over the steps.
+    engine : "torch" or "fused", optional
+        "torch" takes step by step. "fused" is one loop over all steps, compiled by numba (``pip install
+        'diffincl[fast]'``): ``ResNetField``, ``ResNetDField``, ``ResNetSField`` on ``Orthant``, ``Box``, ``Whole`` with
+        ``ForwardEuler`` and ``ProxHeun`` in float32 or float64 on the CPU, without derivatives; states are those of
+        "torch" up to rounding. By default "fused" where ``steps`` are Fixed, numba is installed, all that fits, the
+        weights are small enough for it to be quicker and the work large enough to be worth it (some hundred steps);
+        ``sol.stats.engine`` says which it was. Where a value is not finite "torch" solves again and says why. numba
+        compiles once, seconds, and keeps it on disk.
 
     Returns
     -------
@@ -60,6 +70,7 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     TypeError, ValueError
         For bad arguments: the message names the argument, the value and the remedy. Steps per sample (``Adaptive``,
         ``SwitchingDP5``, ``ExactFlow``) and ``Penalty`` are refused under torch.func, torch.compile and forward mode.
+        ``engine="fused"`` where it does not fit; ImportError without numba.
     SolveError
         If F or the prox turns NaN or infinite, F returns another shape, or an inner iteration does not converge.
 
@@ -90,12 +101,14 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     if isinstance(scheme, type) or not (marches or isinstance(scheme, Penalty) or callable(getattr(scheme, "step", 0))):
         raise TypeError(f"scheme must be an instance such as ForwardEuler(); got {scheme!r}.")
     _check.choice("gradient", gradient, ("backprop", "checkpoint"))
+    _check.choice("engine", engine, (None, "torch", "fused"))
     if flow.field.state_dims > 1 and (marches or isinstance(scheme, Implicit | Penalty) or isinstance(steps, Adaptive)):
         raise ValueError(f"{type(flow.field).__name__} has images as states, which take the same explicit steps "
                          f"together; got scheme = {scheme} and steps = {steps}. Use ForwardEuler(), ProxHeun() or "
                          f"ARS222() with fixed steps.")
     layout = plan(flow.field, t, steps)
     flow.validate(x0, layout.t[0])
+    fused = _is_fused(flow, x0, layout, scheme, steps, progress, engine)
     kinks = Crossings(flow.g, x0, layout.t[0])
     if isinstance(scheme, Penalty):
         if steps is not None:
@@ -106,6 +119,8 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
         solution, error = solve_penalised(flow, x0, layout, scheme, progress), None
     elif marches or isinstance(steps, Adaptive):
         solution, error = solve_marched(flow, x0, layout, scheme, steps, gradient, progress, kinks)
+    elif fused and (found := solve_fused(flow, x0, layout, scheme, partial(planned_again, flow, scheme, gradient))):
+        solution, error = found, None
     else:
         solution, error = solve_planned(flow, x0, layout, scheme, gradient, throw, progress, kinks)
     if kinks.crossed and solution.x.requires_grad:
@@ -113,3 +128,21 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     if error or (throw and _check.concrete(solution.status) and not solution.success):
         raise SolveError(solution.message, solution) from error
     return solution
+
+
+def _is_fused(flow: Inclusion, x0: Tensor, layout: Plan, scheme: object, steps: Fixed | Adaptive | None,
+              progress: bool, engine: str | None) -> bool:
+    """Whether all steps are taken in one compiled loop."""
+    chosen = engine is not None
+    if engine == "torch" or not (chosen or (isinstance(steps, Fixed) and not progress and _check.plain_autograd())):
+        return False
+    misfit = "it takes fixed steps; got steps = " + repr(steps) if isinstance(steps, Adaptive) else \
+        "it shows no progress" if progress else unfit(flow, x0, scheme)
+    if not chosen:
+        return not misfit and is_quicker(flow, x0, layout) and kernels_at_hand()
+    if misfit:
+        raise ValueError(f"engine='fused' does not fit this solve: {misfit}. Leave engine out, or take 'torch'.")
+    if not kernels_at_hand():
+        raise ImportError("engine='fused' needs numba, which cannot be imported here. Install it: pip install "
+                          "'diffincl[fast]', or leave engine out.")
+    return True

@@ -25,12 +25,13 @@ from ..solution import (
     Stats,
 )
 from ..steps import Plan
+from .inplace import InPlace, goes_in_place
 from .kinks import Crossings
 from .recompute import Tape
 from .retraced import Retraced
 from .watch import FieldShapeError, WatchedField, WatchedProx
 
-__all__ = ["solve_planned"]
+__all__ = ["planned_again", "solve_planned"]
 
 # Steps between two looks for values that are not finite: long enough that looking is cheap. Of large states fewer are
 # held back, no more than BLOCK_BYTES, which stay in the cache. States of up to STACKED entries are looked at in one
@@ -41,8 +42,10 @@ BLOCK, BLOCK_BYTES, STACKED = 64, 2**19, 2048
 def solve_planned(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme, gradient: str, throw: bool,
                   progress: bool, kinks: Crossings) -> tuple[Solution, FieldShapeError | None]:
     """Repeat the scheme's step along the plan; up to the first failure, if ``throw``."""
-    run = Planned(Steps(flow, scheme, layout, x0), x0, kinks)
-    if gradient == "checkpoint" and torch.is_grad_enabled() and _check.plain_autograd():
+    every = len(layout.saves) == len(layout.t)
+    in_place = InPlace(flow, layout, x0, every) if goes_in_place(flow, scheme, x0) else None
+    run = Planned(Steps(flow, scheme, layout, x0, in_place), x0, kinks)
+    if in_place is None and gradient == "checkpoint" and torch.is_grad_enabled() and _check.plain_autograd():
         tape = Tape(x0, len(layout.t) - 1, flow.field.parameters())
         run.x = x0.detach()
         with tape.recording():
@@ -50,10 +53,10 @@ def solve_planned(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme, gra
         run.attach(tape)
     else:
         run.through(throw, progress, None)
-    return run.solution(partial(_again, flow, scheme, gradient)), run.error
+    return run.solution(partial(planned_again, flow, scheme, gradient)), run.error
 
 
-def _again(flow: Inclusion, scheme: Scheme, gradient: str, x: Tensor, part: Plan) -> Solution:
+def planned_again(flow: Inclusion, scheme: Scheme, gradient: str, x: Tensor, part: Plan) -> Solution:
     """Steps of a solve taken again along a part of its plan."""
     kinks = Crossings(flow.g, x, part.t[0])
     solution, error = solve_planned(flow, x, part, scheme, gradient, throw=False, progress=False, kinks=kinks)
@@ -65,13 +68,18 @@ def _again(flow: Inclusion, scheme: Scheme, gradient: str, x: Tensor, part: Plan
 class Steps:
     """The steps of a plan as functions of the state."""
 
-    def __init__(self, flow: Inclusion, scheme: Scheme, plan: Plan, x0: Tensor):
-        self.flow, self.scheme, self.plan = flow, scheme, plan
+    def __init__(self, flow: Inclusion, scheme: Scheme, plan: Plan, x0: Tensor, in_place: InPlace | None = None):
+        self.flow, self.scheme, self.plan, self.in_place = flow, scheme, plan, in_place
         self.F, self.g = WatchedField(x0), WatchedProx(flow.g)
         self.times = torch.tensor(plan.t, dtype=torch.float64).unbind()
 
     def along(self, block: range, x: Tensor, states: list[Tensor], points: list[Tensor]) -> None:
         """Append the states after the steps of a block and the points whose prox they are."""
+        if self.in_place is not None:
+            self.in_place.along(block, x, states, points)
+            self.F.evaluations += len(block)
+            self.g.evaluations += len(block)
+            return
         step, on, g, F = self.scheme.step, self.flow.field.on, self.g, self.F
         ends = slice(block.start, block.stop + 1)
         for (a, b), (t, t_next) in zip(pairwise(self.plan.t[ends]), pairwise(self.times[ends]), strict=True):
@@ -157,8 +165,9 @@ class Planned:
             self.saved += states
         else:
             rows = [k for k in range(len(states)) if block[k] + 1 in self.at_save]
-            self.saved += [states[k] for k in rows]
-            self.before += [states[k - 1] if k else self.x for k in rows]
+            keep = torch.clone if self.along.in_place else lambda x: x  # the memory will be used again
+            self.saved += [keep(states[k]) for k in rows]
+            self.before += [keep(states[k - 1] if k else self.x) for k in rows]
         self.x = states[-1]
         going = (self.status == OK) | (self.status == FIELD_MISSHAPEN)
         self.reached = torch.where(going, self.plan.t[block.start + len(states)], self.reached)

@@ -19,18 +19,24 @@ __all__ = ["Retraced"]
 
 @dataclass(frozen=True, eq=False)
 class Retraced:
-    """The steps (a, b) that ended at the save times after the first, with the states ``before`` them, and how to take
-    others again: ``run(x, layout)`` solves along a part of the plan, whose steps were no longer than ``longest``.
+    """The steps (a, b) that ended at the save times after the first, with the states ``before`` them or the ``points``
+    whose prox they led to, and how to take others again: ``run(x, layout)`` solves along a part of the plan, whose
+    steps were no longer than ``longest``.
     """
 
     scheme: Scheme
     intervals: tuple[tuple[float, float], ...]
-    before: Tensor
+    before: Tensor | None
     longest: float
     run: Callable[[Tensor, Plan], Solution]
+    points: Tensor | None = None
 
     def multiplier(self, solution: Solution) -> Tensor:
         """(z − x)/h of the last prox x = prox_h(z) before each save time after the first."""
+        if self.points is not None:
+            lengths = self.points.new_tensor([self.scheme.prox_fraction * (b - a) for a, b in self.intervals])
+            return (self.points - solution.x[1:]) / lengths.reshape(-1, *[1] * (self.points.ndim - 1))
+        assert self.before is not None
         rows = []
         for k, ((a, b), x) in enumerate(zip(self.intervals, self.before, strict=True)):
             t, t_next = torch.tensor([a, b], dtype=torch.float64).unbind()

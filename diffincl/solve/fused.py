@@ -1,0 +1,186 @@
+"""Fixed steps of library fields in one compiled loop over all of them; without derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import _check
+from ..curves import KNOT_TOLERANCE, Constant, Curve, PiecewiseLinear
+from ..fields import ResNetField, ResNetSField
+from ..functions import Box, ProxFunction
+from ..inclusion import Inclusion
+from ..schemes import ForwardEuler, ProxHeun, Scheme
+from ..solution import OK, REASONS, STEP_FAILED, Solution, Stats
+from ..steps import Plan
+from .library import misfit
+from .retraced import Retraced
+
+__all__ = ["is_quicker", "kernels_at_hand", "solve_fused", "unfit"]
+
+SCHEMES, DTYPES = (ForwardEuler, ProxHeun), (torch.float32, torch.float64)
+
+# Measured (benchmarks/fixed_step.py --crossover): from m·d on, the matrix products of torch are quicker.
+LARGEST = 2048
+# Seconds of torch's loop below which the import of numba is not worth it, and what they are estimated by: seconds a
+# step, multiplications a second.
+WORTH, STEP, RATE = 0.02, 4e-5, 5e9
+# Samples of a tile, more of few rows; work for a thread, in multiplications.
+WIDE, NARROW, FEW_ROWS = 256, 128, 64
+WORK = 2**23
+
+
+def unfit(flow: Inclusion, x0: Tensor, scheme: object) -> str:
+    """What the fused loop has no code for, in words; empty where it fits."""
+    if type(scheme) not in SCHEMES:
+        return f"it takes ForwardEuler() and ProxHeun(); got scheme = {scheme}"
+    if x0.dtype not in DTYPES or x0.device.type != "cpu":
+        return f"it takes float32 and float64 on the CPU; got {_check.describe(x0)} on {x0.device}"
+    return misfit(flow, x0)
+
+
+def is_quicker(flow: Inclusion, x0: Tensor, layout: Plan) -> bool:
+    """Whether the fused loop beats torch's by enough; no clock is looked at, so that a solve is always the same."""
+    m, d = cast(ResNetField, flow.field).weights_now().A1.shape[-2:]
+    seconds = (len(layout.t) - 1) * (STEP + 2 * m * x0.numel() / RATE)
+    return m * d <= LARGEST and seconds > WORTH
+
+
+@cache
+def kernels_at_hand() -> bool:
+    """Whether numba is there."""
+    try:
+        from . import kernels  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def solve_fused(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme,
+                otherwise: Callable[[Tensor, Plan], Solution]) -> Solution | None:
+    """The solution, or None if a value on the way was not finite: then the steps have to be looked at one by one.
+
+    ``otherwise`` takes steps again where these fail."""
+    field = cast(ResNetField, flow.field)
+    ensemble = len(field.ensemble)
+    networks, d = x0.shape[:ensemble].numel(), x0.shape[-1]
+    x = x0.new_empty(len(layout.saves), *x0.shape).detach()
+    x[0] = x0.detach()
+    points = torch.empty_like(x[1:])
+    shape = networks, x0.numel() // (networks * d), d
+    numbers = _Numbers(_array(x.reshape(-1, *shape)), _array(points.reshape(-1, *shape)), _weights_of(field, networks),
+                       _stretches(field, layout, x.dtype), _box(flow.g, x0), type(scheme) is ProxHeun)
+    if not np.isfinite(_run(numbers)):
+        return None
+    steps = len(layout.t) - 1
+    calls = steps * (2 if numbers.heun else 1)
+    t = torch.tensor([layout.t[k] for k in layout.saves], dtype=torch.float64)
+    intervals = tuple((layout.t[k - 1], layout.t[k]) for k in layout.saves[1:])
+    source = Retraced(scheme, intervals, None, layout.longest, partial(_again, flow, scheme, otherwise), points)
+    status = torch.full(x0.shape[:-1], OK, dtype=torch.int8)
+    reached = torch.full(status.shape, layout.t[-1], dtype=torch.float64)
+    return Solution(t, x, status, f"success: {steps} steps", Stats(steps, calls, calls, engine="fused"), flow, source,
+                    reached, {**REASONS, STEP_FAILED: scheme.failure})
+
+
+def _again(flow: Inclusion, scheme: Scheme, otherwise: Callable[[Tensor, Plan], Solution], x: Tensor, part: Plan
+           ) -> Solution:
+    """Steps of a solve taken again along a part of its plan."""
+    return solve_fused(flow, x, part, scheme, otherwise) or otherwise(x, part)
+
+
+class _Numbers(NamedTuple):
+    """What the kernel reads and writes."""
+
+    x: np.ndarray
+    points: np.ndarray
+    weights: tuple[np.ndarray, ...]
+    stretches: tuple[np.ndarray, ...]
+    box: tuple[np.ndarray, ...]
+    heun: bool
+
+
+def _run(n: _Numbers) -> float:
+    """All tiles through all steps, in as many threads as torch uses; a sum that is finite if all went well."""
+    from .kernels import advance
+
+    _, networks, batch, d = n.x.shape
+    m = n.weights[0].shape[2]
+    width = _width(batch, WIDE if d + m <= FEW_ROWS else NARROW)
+    tiles = networks * -(-batch // width)
+    constants = tuple(n.x.dtype.type(value) for value in (0.0, 0.5, 1.0))
+
+    def some(first: int, last: int) -> float:
+        return advance(first, last, width, n.x, n.points, n.weights, n.stretches, n.box, constants, n.heun)
+
+    work = int(n.stretches[3].sum()) * networks * batch * m * d
+    threads = min(torch.get_num_threads(), tiles, 1 + work // WORK)
+    if threads == 1:
+        return some(0, tiles)
+    cuts = np.linspace(0, tiles, min(tiles, 4 * threads) + 1).astype(int).tolist()
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(some, cuts[:-1], cuts[1:]))
+
+
+def _width(batch: int, widest: int) -> int:
+    """Samples of a tile: tiles of about equal width, whole vectors where there are many samples."""
+    width = -(-batch // -(-batch // widest))
+    return width if width < 16 else -(-width // 16) * 16
+
+
+def _curves(field: ResNetField) -> tuple[Curve | Constant, ...]:
+    """The curves of A1, b1, A2, b2; of ResNet-S A2 is that of A, still to be transposed."""
+    if isinstance(field, ResNetSField):
+        return field.A, field.b1, field.A, field.b2
+    return field.A1, field.b1, field.A2, field.b2
+
+
+def _weights_of(field: ResNetField, networks: int) -> tuple[np.ndarray, ...]:
+    """A1, b1, A2, b2 as (pieces, networks, rows, columns), a row for b."""
+    values = []
+    for name, curve in zip(("A1", "b1", "A2", "b2"), _curves(field), strict=True):
+        v = curve.values.detach()
+        v = v if isinstance(curve, Curve) else v.unsqueeze(0)
+        v = v.unsqueeze(-2) if name.startswith("b") else v
+        v = v.mT if name == "A2" and isinstance(field, ResNetSField) else v
+        values.append(_array(v.reshape(len(v), networks, *v.shape[-2:])))
+    return tuple(values)
+
+
+def _stretches(field: ResNetField, layout: Plan, dtype: torch.dtype) -> tuple[np.ndarray, ...]:
+    """Stretches of equal steps between stops as ``advance`` reads them."""
+    t, saves = np.array(layout.t), np.array(layout.saves)
+    stops = np.unique(np.concatenate([saves, np.searchsorted(t, [k for k in field.knots if t[0] < k < t[-1]])]))
+    starts, counts = t[stops[:-1]], np.diff(stops)
+    lengths = np.diff(t[stops]) / counts
+    pieces = np.zeros((len(counts), 4), np.int64)
+    shares, slopes = np.zeros(pieces.shape), np.zeros(pieces.shape)
+    for i, curve in enumerate(_curves(field)):
+        if isinstance(curve, Curve):
+            middle = (starts + 0.5 * np.diff(t[stops]) - curve.t0) / curve.length
+            pieces[:, i] = np.clip((middle + KNOT_TOLERANCE).astype(np.int64), 0, curve.pieces - 1)
+        if isinstance(curve, PiecewiseLinear):
+            shares[:, i] = (starts - (curve.t0 + pieces[:, i] * curve.length)) / curve.length
+            slopes[:, i] = lengths / curve.length
+    rows = np.searchsorted(saves, stops[1:])
+    rows = np.where(saves[rows] == stops[1:], rows, 0)
+    return pieces, shares, slopes, counts, lengths.astype(_NUMPY[dtype]), rows
+
+
+def _box(g: ProxFunction, x: Tensor) -> tuple[np.ndarray, ...]:
+    """Lower and upper bounds (d,) of an Orthant, a Box or the Whole space."""
+    bounds = cast(Box, g).bounds(x.detach())
+    return tuple(_array(bound.detach().reshape(-1).expand(x.shape[-1])) for bound in bounds)
+
+
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+def _array(x: Tensor) -> np.ndarray:
+    return x.contiguous().numpy()
