@@ -356,3 +356,10 @@ def test_a_set_with_finite_reach_solves_under_vmap():
     jumps, x0 = through_the_middle(6.0)
     mapped = torch.func.vmap(lambda x: di.solve(jumps, x, [0.0, 1.0]).x[-1])(x0)
     assert mapped.isnan().tolist() == [[True, True], [False, False]]
+
+
+def test_a_field_made_of_time_alone_is_told_of_its_dtype():
+    flow = di.Inclusion(lambda t, x: torch.cos(t).expand_as(x), di.Orthant())
+    with pytest.raises(di.SolveError, match=r"take t.to\(x\) where a term is made of t alone"):
+        di.solve(flow, torch.ones(2), [0.0, 1.0])
+    assert di.solve(flow, torch.ones(2, dtype=F64), [0.0, 1.0]).success

@@ -35,6 +35,9 @@ class Notice:
         return value
 
 
+_HINT = " Times are float64 whatever x is: take t.to(x) where a term is made of t alone."
+
+
 class WatchedField:
     """F with its evaluations counted, the shape and dtype of its values and its arguments, which must stay as they
     are, checked."""
@@ -57,13 +60,13 @@ class WatchedField:
                 return value
             if value.shape == self.shape and torch.is_autocast_enabled(x.device.type):
                 return value.to(self.dtype)  # mixed precision: states keep their dtype
-            got = _check.describe(value)
+            got, hint = _check.describe(value), _HINT if value.dtype is t.dtype is not self.dtype else ""
         except AttributeError:
-            got = repr(value)
+            got, hint = repr(value), ""
         time = f"t = {float(t):g}" if t.ndim == 0 else f"t of shape {tuple(t.shape)}"
         raise FieldShapeError(f"the field must return a tensor of shape {tuple(self.shape)} and dtype "
                               f"{str(self.dtype).removeprefix('torch.')}, like x0; at {time} it returned {got}. Return "
-                              f"a tensor of the shape and dtype of x.")
+                              f"a tensor of the shape and dtype of x.{hint}")
 
     def frozen(self, pieces: Pieces, t: Tensor, x: Tensor, units: Tensor) -> Tensor:
         """F with the activation pattern held, counted as an evaluation."""
