@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm import tqdm
@@ -94,10 +93,8 @@ def _check(options: argparse.Namespace) -> int:
     with experiment.shards() as among:
         try:
             outcome = _run(settings, options, among)
-        except BrokenProcessPool:
-            print(f"diffincl check: error: a worker process was killed, perhaps for want of memory. What is finished "
-                  f"is kept in {options.out}: run the same command again, with fewer --workers than "
-                  f"{options.workers} if it happens again.", file=sys.stderr)
+        except ChildProcessError as error:
+            print(f"diffincl check: error: {error}", file=sys.stderr)
             return BROKEN_OFF
         among.exchange({})  # all have read the parts
         if among.first:

@@ -20,7 +20,7 @@ from .training import DATA, MODELS
 
 __all__ = ["add_experiment"]
 
-DONE, BAD_USAGE, INTERRUPTED = 0, 2, 130
+DONE, BAD_USAGE, BROKEN_OFF, INTERRUPTED = 0, 2, 3, 130
 
 
 def add_experiment(commands: Any) -> None:
@@ -29,7 +29,7 @@ def add_experiment(commands: Any) -> None:
         "experiment", help="train and examine networks over a grid",
         description="Train networks over a grid, examine each, and write DIR/NAME.html, NAME.md, NAME.json and "
                     "NAME.png. Finished networks lie in DIR/cells and are not trained again. Exit status: 0 done, 2 "
-                    "bad usage or a file that cannot be read or written, 130 "
+                    "bad usage or a file that cannot be read or written, 3 a worker process was killed, 130 "
                     "interrupted.",
         epilog=" ".join(f"{name}: {study.question}" for name, study in STUDIES.items()))
     parser.add_argument("study", choices=tuple(STUDIES), metavar="NAME", help=", ".join(STUDIES))
@@ -70,6 +70,9 @@ def _experiment(options: argparse.Namespace) -> int:
         print(f"diffincl experiment: interrupted; the same command goes on with what is in {options.out}",
               file=sys.stderr)
         return INTERRUPTED
+    except ChildProcessError as error:
+        print(f"diffincl experiment: error: {error}", file=sys.stderr)
+        return BROKEN_OFF
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         print(f"diffincl experiment: error: {error}", file=sys.stderr)
         return BAD_USAGE

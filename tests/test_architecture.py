@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "diffincl"
 LAYERS = ("_check", "functions", "activations", "curves", "fields", "inclusion", "schemes", "switching", "penalty",
           "steps", "plot", "solution", "solve", "norms", "rates", "bounds", "statements", "nn", "data", "storage",
-          "training", "studies", "experiment", "report", "train_command", "study_command", "cli", "__main__")
+          "workers", "training", "studies", "experiment", "report", "train_command", "study_command", "cli", "__main__")
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -289,23 +290,56 @@ def test_a_process_of_torchrun_ends_with_it():
     assert time.monotonic() - killed < 300
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the workers through /proc")
-def test_a_worker_that_is_killed_is_told_in_one_line_and_what_is_finished_stays(tmp_path):
-    command = [sys.executable, "-m", "diffincl", "check", "C3", "--trials", "1000000", "--workers", "2",
-               "--out", str(tmp_path)]
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    workers, end = [], time.monotonic() + 120
-    while not workers and time.monotonic() < end:
-        time.sleep(0.2)
-        if list(tmp_path.glob("parts/*/*.pt")):
-            children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-            workers = [pid for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
-    os.kill(int(workers[0]), signal.SIGKILL)
-    _, errors = run.communicate(timeout=120)
-    assert run.returncode == 3
-    assert "a worker process was killed" in errors
+LONG = {"check": ["check", "C3", "--trials", "1000000"],
+        "experiment": ["experiment", "corruption", "--families", "resnet", "--depth", "2", "--epochs", "3",
+                       "--seeds", "99"]}
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the workers through /proc")
+
+
+@contextmanager
+def long_run(name, out):
+    """A command with two workers, when a first part of it is finished, and the workers."""
+    command = [sys.executable, "-m", "diffincl", *LONG[name], "--workers", "2", "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            workers, end = [], time.monotonic() + 120
+            while not workers and time.monotonic() < end:
+                time.sleep(0.2)
+                if finished(out):
+                    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+                    workers = [int(pid) for pid in children
+                               if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+            yield process, workers
+        finally:
+            process.kill()
+
+
+def finished(out):
+    return [*out.glob("parts/*/*.pt"), *out.glob("cells/*.json")]
+
+
+@linux
+@pytest.mark.parametrize("name", LONG)
+def test_a_worker_that_is_killed_is_told_in_one_line_and_what_is_finished_stays(name, tmp_path):
+    with long_run(name, tmp_path) as (process, workers):
+        os.kill(workers[0], signal.SIGKILL)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 3
+    assert f"diffincl {name}: error: a worker process was killed" in errors
     assert "Traceback" not in errors
-    assert list(tmp_path.glob("parts/*/*.pt"))
+    assert finished(tmp_path)
+
+
+@linux
+@pytest.mark.parametrize("name", LONG)
+def test_workers_end_with_the_run(name, tmp_path):
+    with long_run(name, tmp_path) as (process, workers):
+        assert len(workers) == 2
+        process.kill()
+    end = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < end, "workers go on without the run"
+        time.sleep(0.1)
 
 
 def test_a_damaged_part_is_computed_again(tmp_path):

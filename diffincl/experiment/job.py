@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import torch
@@ -29,6 +26,7 @@ from ..statements import (
     verdict,
 )
 from ..training import accuracy, alone, fit
+from ..workers import pool
 from .along import Along, along_of
 from .orders import Order, orders_of
 from .parts import Parts, Settings, blocks_in, parts_of
@@ -105,25 +103,9 @@ def _completed(names: list[str], settings: Settings, store: Parts, workers: int)
         for name in names:
             yield _complete(name, settings, store)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
-        parts = [pool.submit(_complete, name, settings, store) for name in names]
-        try:
-            for done in as_completed(parts):
-                yield done.result()
-        finally:
-            pool.shutdown(cancel_futures=True)  # after a failure, do not go through the others first
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for ever."""
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
+    with pool(workers) as processes:
+        for done in as_completed([processes.submit(_complete, name, settings, store) for name in names]):
+            yield done.result()
 
 
 def _complete(name: str, settings: Settings, store: Parts) -> str:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ..data import ImageData
 from ..storage import code_digest, write_atomically
 from ..training import Trainer
+from ..workers import pool
 from .grids import STUDIES, Cell, Grid
 from .measures import examine
 
@@ -52,16 +50,11 @@ def run(study: str, grid: Grid, out: Path, *, folder: Path | None = None, worker
             found[cell] = _finish(out, cell, folder)
             advance(cell.name)
         return [(cell, found[cell]) for cell in cells]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads,
-                             initargs=(1,)) as pool:
-        futures: dict[Future[dict[str, Any]], Cell] = {pool.submit(_finish, out, c, folder): c for c in missing}
-        try:
-            for future in as_completed(futures):
-                found[futures[future]] = future.result()
-                advance(futures[future].name)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with pool(workers) as processes:
+        futures: dict[Future[dict[str, Any]], Cell] = {processes.submit(_finish, out, c, folder): c for c in missing}
+        for future in as_completed(futures):
+            found[futures[future]] = future.result()
+            advance(futures[future].name)
     return [(cell, found[cell]) for cell in cells]
 
 
