@@ -95,3 +95,13 @@ def test_every_bound_takes_a_small_image():
 def test_bad_arguments(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+def test_a_bound_of_a_convolutional_field_says_what_it_needs():
+    field = conv_field("resnet", (3,), (3,))
+    with pytest.raises(ValueError, match=r"needs the size of the image. Write .* Inclusion\(field.dense\(image\), g\)"):
+        di.bounds.sensitivity(di.Inclusion(field, di.Orthant()), [0.0, 1.0])
+    nu = float(di.rates.conv.scaled(field.A1.values, field.A2.values, (8,)).value)
+    given = di.bounds.sensitivity(di.Inclusion(field, di.Orthant(), one_sided=nu), [0.0, 1.0])
+    dense = di.bounds.sensitivity(di.Inclusion(field.dense((8,)), di.Orthant()), [0.0, 1.0])
+    assert float(dense.curve[-1]) <= float(given.curve[-1]) * (1 + 1e-6)  # one scaling a pixel, not a channel

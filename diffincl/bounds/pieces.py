@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from .. import _check, norms, rates
-from ..fields import ResNetField, Weights
+from ..fields import ConvResNetField, ResNetField, Weights
 from ..inclusion import Inclusion
 from ..steps import Plan
 from .drift import drift, push
@@ -210,6 +210,10 @@ def _stack(rows: list[Weights]) -> Weights:
 def _given_pieces(flow: Inclusion, layout: Plan, rate: str, p: float) -> Pieces:
     """Constants of a plain callable, as given to the Inclusion; F(t, 0) is not known and stays NaN."""
     constant = flow.lipschitz if rate == "global" or flow.one_sided is None else flow.one_sided
+    if constant is None and isinstance(flow.field, ConvResNetField):
+        raise ValueError(f"rate={rate!r} of a convolutional field needs the size of the image. Write the field out for "
+                         f"it, Inclusion(field.dense(image), g), or pass a rate of rates.conv as lipschitz= or "
+                         f"one_sided= to Inclusion.")
     if constant is None:
         raise ValueError(f"rate={rate!r} of a plain callable needs its constant: pass lipschitz= "
                          f"{'' if rate == 'global' else 'or one_sided= '}to Inclusion.")
