@@ -168,6 +168,7 @@ def ladder(values: Mapping[str, float | Tensor | str | None], *, observed: float
         if isinstance(line, float):
             ax.axvline(line, color=COLOURS[1], ls=DASHES[1], lw=1.8, zorder=1.5, label=f"{name}: {_short(line)}")
         ax.set_xscale("log")
+        ax.tick_params(axis="x", which="minor", labelbottom=False)  # their names would collide
         ax.set_xlim(start, end)
         ax.set_ylim(len(rungs) - 0.4, -0.6)
         ax.set_yticks(range(len(rungs)), list(rungs))

@@ -200,7 +200,8 @@ def spread(places: Sequence[float], rows: Mapping[str, Sequence[Spread | None]],
             aside = 0.0 if joined else 0.75 * ((k + 0.5) / len(rows) - 0.5)
             known = [(x + aside, *pair) for x, pair in zip(places, row, strict=True) if pair is not None]
             dashes = DASHES[(k + k // 7) % 7] if joined else "none"
-            ax.errorbar([x for x, _, _ in known], [m for _, m, _ in known], [s or 0.0 for _, _, s in known],
+            spreads = [s or 0.0 for _, _, s in known] if any(s for _, _, s in known) else None
+            ax.errorbar([x for x, _, _ in known], [m for _, m, _ in known], spreads,
                         color=COLOURS[k % 7], marker=MARKERS[k % 9], ls=dashes, lw=1.4, capsize=2, elinewidth=1.0,
                         label=family)
         look(ax)
@@ -280,6 +281,7 @@ def _two_axes(ax: Axes, right: Any, legend: bool) -> None:
     right.set_yscale("log")
     right.set_ylabel("factor from the first features")
     right.spines["top"].set_visible(False)
+    right.spines["right"].set_visible(True)
     ax.locator_params("x", integer=True)
     ax.set_ylim(bottom=0)
     if legend:

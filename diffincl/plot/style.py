@@ -20,7 +20,8 @@ LOWER, UPPER = "#003A5D", "#E69F00"  # dark and light, so that the two bounds di
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9.0, "axes.titlesize": 9.5, "axes.labelsize": 9.0,
     "legend.fontsize": 8.5, "legend.frameon": False, "legend.handlelength": 2.6, "lines.linewidth": 1.6,
-    "lines.markersize": 5.0, "hatch.linewidth": 0.5, "axes.unicode_minus": True, "image.interpolation": "nearest"}
+    "lines.markersize": 5.0, "axes.spines.top": False, "axes.spines.right": False,
+    "hatch.linewidth": 0.5, "axes.unicode_minus": True, "image.interpolation": "nearest"}
 
 
 def require_matplotlib() -> Any:
