@@ -9,8 +9,9 @@ from .base import Block, Certificate
 from .between import AveragePool, BatchNorm1d, BatchNorm2d, GlobalMean, PadChannels, Subsample
 from .blocknet import BlockNet, ImageBlockNet
 from .blocks import RELATIVES, Blocks
+from .images import ImageResNet
 from .layer import InclusionLayer
-from .network import VARIANTS, DenseResNet, ImageResNet, Network
+from .network import VARIANTS, DenseResNet, Network
 from .relatives import (
     ConvexPotentialBlock,
     ConvexPotentialBlock1d,

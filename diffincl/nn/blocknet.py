@@ -12,8 +12,9 @@ from .. import _check, norms
 from ..norms import OperatorNorm
 from .between import Between
 from .blocks import RELATIVES, Blocks
+from .images import ImageResNet
 from .inside import product
-from .network import ImageResNet, Network, start
+from .network import Network, start
 from .stage import Stage
 
 __all__ = ["BlockNet", "ImageBlockNet"]
