@@ -217,7 +217,7 @@ class Stage(InclusionLayer):
 
     def factor(self, status: str = "float", rate: str = "best") -> norms.OperatorNorm:
         """Lipschitz factor of the stage in ℓ2, from above: the last of ``factors``; with "best" at most R8 along all
-        layers (`rates.chain`, 20 to 200 ms a layer)."""
+        layers (`rates.chain`, seconds)."""
         found = self.factors(status, rate)
         last = found.value[-1]
         if rate == "best" and not isinstance(self.field, Symmetric):
