@@ -58,7 +58,7 @@ def _panel(ax: Axes, table: Table) -> None:
     ax.set_xlabel(table.axis)
     ax.set_ylabel("%" if table.percent else "factor")
     title, _, rest = table.title.partition(",")
-    ax.set_title("\n".join(line for part in (title, rest) for line in textwrap.wrap(part, 56)), fontsize=9.5)
+    ax.set_title("\n".join(line for part in (title, rest) for line in textwrap.wrap(part, 60)), fontsize=9.5)
 
 
 def _number(text: str) -> float | None:
