@@ -14,7 +14,7 @@ from ..schemes import ForwardEuler, Implicit, Scheme
 from ..solution import Solution, SolveError
 from ..steps import Adaptive, Fixed, Plan, plan
 from ..switching import ExactFlow, SwitchingDP5
-from .fused import is_quicker, kernels_at_hand, solve_fused, unfit
+from .fused import compiler_missing, is_quicker, solve_fused, unfit
 from .kinks import CROSSED, Crossings, KinkWarning
 from .marched import solve_marched
 from .penalised import solve_penalised
@@ -139,10 +139,9 @@ def _is_fused(flow: Inclusion, x0: Tensor, layout: Plan, scheme: object, steps: 
     misfit = "it takes fixed steps; got steps = " + repr(steps) if isinstance(steps, Adaptive) else \
         "it shows no progress" if progress else unfit(flow, x0, scheme)
     if not chosen:
-        return not misfit and is_quicker(flow, x0, layout) and kernels_at_hand()
+        return not misfit and is_quicker(flow, x0, layout) and not compiler_missing(x0)
     if misfit:
         raise ValueError(f"engine='fused' does not fit this solve: {misfit}. Leave engine out, or take 'torch'.")
-    if not kernels_at_hand():
-        raise ImportError("engine='fused' needs numba, which cannot be imported here. Install it: pip install "
-                          "'diffincl[fast]', or leave engine out.")
+    if missing := compiler_missing(x0):
+        raise ImportError(f"engine='fused' needs {missing}, or leave engine out.")
     return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import NamedTuple, cast
@@ -19,10 +19,11 @@ from ..inclusion import Inclusion
 from ..schemes import ForwardEuler, ProxHeun, Scheme
 from ..solution import OK, REASONS, STEP_FAILED, Solution, Stats
 from ..steps import Plan
+from . import on_gpu
 from .library import misfit
 from .retraced import Retraced
 
-__all__ = ["is_quicker", "kernels_at_hand", "solve_fused", "unfit"]
+__all__ = ["compiler_missing", "is_quicker", "kernels_at_hand", "solve_fused", "unfit"]
 
 SCHEMES, DTYPES = (ForwardEuler, ProxHeun), (torch.float32, torch.float64)
 
@@ -40,16 +41,28 @@ def unfit(flow: Inclusion, x0: Tensor, scheme: object) -> str:
     """What the fused loop has no code for, in words; empty where it fits."""
     if type(scheme) not in SCHEMES:
         return f"it takes ForwardEuler() and ProxHeun(); got scheme = {scheme}"
-    if x0.dtype not in DTYPES or x0.device.type != "cpu":
-        return f"it takes float32 and float64 on the CPU; got {_check.describe(x0)} on {x0.device}"
-    return misfit(flow, x0)
+    gpu = on_gpu.is_here(x0)
+    if x0.dtype not in DTYPES or not (gpu or x0.device.type == "cpu"):
+        return f"it takes float32 and float64 on the CPU and on CUDA devices; got {_check.describe(x0)} on {x0.device}"
+    return misfit(flow, x0) or (on_gpu.unfit(x0) if gpu else "")
 
 
 def is_quicker(flow: Inclusion, x0: Tensor, layout: Plan) -> bool:
     """Whether the fused loop beats torch's by enough; no clock is looked at, so that a solve is always the same."""
+    if on_gpu.is_here(x0):
+        return on_gpu.is_quicker(flow, x0, layout)
     m, d = cast(ResNetField, flow.field).weights_now().A1.shape[-2:]
     seconds = (len(layout.t) - 1) * (STEP + 2 * m * x0.numel() / RATE)
     return m * d <= LARGEST and seconds > WORTH
+
+
+def compiler_missing(x0: Tensor) -> str:
+    """What would have to be installed, and how; empty where all is there."""
+    if on_gpu.is_here(x0):
+        return "" if on_gpu.kernels_at_hand() else \
+            "Triton and a C compiler on a GPU, and one of them is missing here. Install them: pip install triton"
+    return "" if kernels_at_hand() else \
+        "numba, which cannot be imported here. Install it: pip install 'diffincl[fast]'"
 
 
 @cache
@@ -73,18 +86,18 @@ def solve_fused(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme,
     x = x0.new_empty(len(layout.saves), *x0.shape).detach()
     x[0] = x0.detach()
     points = torch.empty_like(x[1:])
-    shape = networks, x0.numel() // (networks * d), d
-    numbers = _Numbers(_array(x.reshape(-1, *shape)), _array(points.reshape(-1, *shape)), _weights_of(field, networks),
-                       _stretches(field, layout, x.dtype), _box(flow.g, x0), type(scheme) is ProxHeun)
-    if not np.isfinite(_run(numbers)):
+    shape, heun = (networks, x0.numel() // (networks * d), d), type(scheme) is ProxHeun
+    advance = on_gpu.advance if on_gpu.is_here(x0) else _on_cpu
+    if not np.isfinite(advance(x.reshape(-1, *shape), points.reshape(-1, *shape), _weights_of(field, networks),
+                               _stretches(field, layout, x.dtype), _box(flow.g, x0), heun)):
         return None
     steps = len(layout.t) - 1
-    calls = steps * (2 if numbers.heun else 1)
+    calls = steps * (2 if heun else 1)
     t = torch.tensor([layout.t[k] for k in layout.saves], dtype=torch.float64)
     intervals = tuple((layout.t[k - 1], layout.t[k]) for k in layout.saves[1:])
     source = Retraced(scheme, intervals, None, layout.longest, partial(_again, flow, scheme, otherwise), points)
-    status = torch.full(x0.shape[:-1], OK, dtype=torch.int8)
-    reached = torch.full(status.shape, layout.t[-1], dtype=torch.float64)
+    status = torch.full(x0.shape[:-1], OK, dtype=torch.int8, device=x0.device)
+    reached = torch.full(status.shape, layout.t[-1], dtype=torch.float64, device=x0.device)
     return Solution(t, x, status, f"success: {steps} steps", Stats(steps, calls, calls, engine="fused"), flow, source,
                     reached, {**REASONS, STEP_FAILED: scheme.failure})
 
@@ -104,6 +117,13 @@ class _Numbers(NamedTuple):
     stretches: tuple[np.ndarray, ...]
     box: tuple[np.ndarray, ...]
     heun: bool
+
+
+def _on_cpu(x: Tensor, points: Tensor, weights: Sequence[Tensor], stretches: tuple[np.ndarray, ...],
+            box: Sequence[Tensor], heun: bool) -> float:
+    """All samples through all steps, as ``on_gpu.advance``."""
+    return _run(_Numbers(_array(x), _array(points), tuple(map(_array, weights)), stretches, tuple(map(_array, box)),
+                         heun))
 
 
 def _run(n: _Numbers) -> float:
@@ -141,7 +161,7 @@ def _curves(field: ResNetField) -> tuple[Curve | Constant, ...]:
     return field.A1, field.b1, field.A2, field.b2
 
 
-def _weights_of(field: ResNetField, networks: int) -> tuple[np.ndarray, ...]:
+def _weights_of(field: ResNetField, networks: int) -> tuple[Tensor, ...]:
     """A1, b1, A2, b2 as (pieces, networks, rows, columns), a row for b."""
     values = []
     for name, curve in zip(("A1", "b1", "A2", "b2"), _curves(field), strict=True):
@@ -149,7 +169,7 @@ def _weights_of(field: ResNetField, networks: int) -> tuple[np.ndarray, ...]:
         v = v if isinstance(curve, Curve) else v.unsqueeze(0)
         v = v.unsqueeze(-2) if name.startswith("b") else v
         v = v.mT if name == "A2" and isinstance(field, ResNetSField) else v
-        values.append(_array(v.reshape(len(v), networks, *v.shape[-2:])))
+        values.append(v.reshape(len(v), networks, *v.shape[-2:]))
     return tuple(values)
 
 
@@ -173,10 +193,10 @@ def _stretches(field: ResNetField, layout: Plan, dtype: torch.dtype) -> tuple[np
     return pieces, shares, slopes, counts, lengths.astype(_NUMPY[dtype]), rows
 
 
-def _box(g: ProxFunction, x: Tensor) -> tuple[np.ndarray, ...]:
+def _box(g: ProxFunction, x: Tensor) -> tuple[Tensor, ...]:
     """Lower and upper bounds (d,) of an Orthant, a Box or the Whole space."""
     bounds = cast(Box, g).bounds(x.detach())
-    return tuple(_array(bound.detach().reshape(-1).expand(x.shape[-1])) for bound in bounds)
+    return tuple(bound.detach().reshape(-1).expand(x.shape[-1]) for bound in bounds)
 
 
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
