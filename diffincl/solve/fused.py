@@ -60,7 +60,8 @@ def compiler_missing(x0: Tensor) -> str:
     """What would have to be installed, and how; empty where all is there."""
     if on_gpu.is_here(x0):
         return "" if on_gpu.kernels_at_hand() else \
-            "Triton and a C compiler on a GPU, and one of them is missing here. Install them: pip install triton"
+            "Triton 3.7 or later and a C compiler on a GPU, and one of them is missing here. Triton comes with newer " \
+            "CUDA builds of torch; else install it: pip install -U triton"
     return "" if kernels_at_hand() else \
         "numba, which cannot be imported here. Install it: pip install 'diffincl[fast]'"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Sequence
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .. import _check
 from ..fields import ResNetField
 from ..inclusion import Inclusion
 from ..steps import Plan
@@ -26,7 +27,9 @@ STATE, SPILLING = 128, 256
 CACHE = 2**16
 # Not measured, on the safe side: seconds of torch's loop below which compiling the kernel is not worth it; what they
 # are estimated by, seconds a step for its launches and bytes a second; multiplications a second in the kernel.
-WORTH, STEP, BANDWIDTH, RATE = 0.2, 3e-5, 3e12, 5e12
+WORTH, STEP, BANDWIDTH, RATE = 0.05, 3e-5, 3e12, 5e12
+# Triton whose compiler gives every thread samples of its own; older ones spread a state over threads.
+OLDEST = 3, 7
 # From so many samples on, blocks of four warps and more samples a thread keep the whole device busy.
 MANY = 2**17
 
@@ -36,18 +39,23 @@ def is_here(x: Tensor) -> bool:
     return x.device.type == "cuda"
 
 
+@cache
 def kernels_at_hand() -> bool:
-    """Whether Triton is there, and what it compiles with."""
-    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
-    return importlib.util.find_spec("triton") is not None and compiler is not None
+    """Whether Triton is there, new enough for the kernel, and the C compiler that it calls."""
+    if not (os.environ.get("CC") or any(map(shutil.which, ("cc", "gcc", "clang")))):
+        return False
+    try:
+        import triton  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return False
+    return tuple(map(int, triton.__version__.split(".")[:2])) >= OLDEST
 
 
 def unfit(x0: Tensor) -> str:
     """Why the states do not fit into the kernel, in words; empty where they do."""
     d, largest = x0.shape[-1], SPILLING // x0.element_size()
     if _rows(d) > largest:
-        return (f"on a GPU it keeps states in registers, up to d = {largest} in {str(x0.dtype).removeprefix('torch.')}; "
-                f"got d = {d}")
+        return f"on a GPU it keeps states in registers, up to d = {largest} in this dtype; got {_check.describe(x0)}"
     return ""
 
 
@@ -79,7 +87,8 @@ def advance(x: Tensor, points: Tensor, weights: Sequence[Tensor], stretches: Seq
     sums = x.new_empty(programs)
     moving = bool(stretches[1].any() or stretches[2].any())
     with torch.cuda.device_of(x):
-        march[(programs,)](x, points, sums, *padded, *places, *(_padded(bound, rows) for bound in box),
+        march[(programs,)](x, points, sums, *padded, *places,  # pyright: ignore[reportIndexIssue]
+                           *(_padded(bound, rows) for bound in box),
                            len(stretches[3]), networks, batch, d, m, 1, D=rows, SAMPLES=samples, MOVING=moving,
                            HEUN=heun, num_warps=warps, enable_fp_fusion=True)
     return float(sums.sum())

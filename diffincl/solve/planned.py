@@ -25,9 +25,11 @@ from ..solution import (
     Stats,
 )
 from ..steps import Plan
+from . import on_gpu
 from .inplace import InPlace, goes_in_place
 from .kinks import Crossings
 from .recompute import Tape
+from .replayed import Replayed, is_replayed
 from .retraced import Retraced
 from .watch import FieldShapeError, WatchedField, WatchedProx
 
@@ -35,8 +37,8 @@ __all__ = ["planned_again", "solve_planned"]
 
 # Steps between two looks for values that are not finite: long enough that looking is cheap. Of large states fewer are
 # held back, no more than BLOCK_BYTES, which stay in the cache. States of up to STACKED entries are looked at in one
-# stack, larger ones one by one, without a copy.
-BLOCK, BLOCK_BYTES, STACKED = 64, 2**19, 2048
+# stack, larger ones one by one, without a copy. On a GPU a look waits for the device, and more is held back.
+BLOCK, BLOCK_BYTES, GPU_BYTES, STACKED = 64, 2**19, 2**27, 2048
 
 
 def solve_planned(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme, gradient: str, throw: bool,
@@ -44,6 +46,7 @@ def solve_planned(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme, gra
     """Repeat the scheme's step along the plan; up to the first failure, if ``throw``."""
     every = len(layout.saves) == len(layout.t)
     in_place = InPlace(flow, layout, x0, every) if goes_in_place(flow, scheme, x0) else None
+    in_place = Replayed(flow, layout, x0) if in_place is not None and is_replayed(in_place, x0) else in_place
     run = Planned(Steps(flow, scheme, layout, x0, in_place), x0, kinks)
     if in_place is None and gradient == "checkpoint" and torch.is_grad_enabled() and _check.plain_autograd():
         tape = Tape(x0, len(layout.t) - 1, flow.field.parameters())
@@ -68,7 +71,8 @@ def planned_again(flow: Inclusion, scheme: Scheme, gradient: str, x: Tensor, par
 class Steps:
     """The steps of a plan as functions of the state."""
 
-    def __init__(self, flow: Inclusion, scheme: Scheme, plan: Plan, x0: Tensor, in_place: InPlace | None = None):
+    def __init__(self, flow: Inclusion, scheme: Scheme, plan: Plan, x0: Tensor,
+                 in_place: InPlace | Replayed | None = None):
         self.flow, self.scheme, self.plan, self.in_place = flow, scheme, plan, in_place
         self.F, self.g = WatchedField(x0), WatchedProx(flow.g)
         self.times = torch.tensor(plan.t, dtype=torch.float64).unbind()
@@ -120,7 +124,8 @@ class Planned:
 
     def through(self, throw: bool, progress: bool, tape: Tape | None) -> None:
         """Take the steps, block by block; up to the first failure, if ``throw``."""
-        length = max(1, min(BLOCK, BLOCK_BYTES // (self.x.numel() * self.x.element_size())))
+        room = GPU_BYTES if on_gpu.is_here(self.x) else BLOCK_BYTES
+        length = max(1, min(BLOCK, room // (self.x.numel() * self.x.element_size())))
         length = 1 if self.along.g.limited else min(length, tape.spacing) if tape else length
         for block in self._blocks(length, progress):
             if tape:
