@@ -39,6 +39,16 @@ def test_the_benchmarks_of_engines_run(script, lines, tmp_path):
     assert json.loads((tmp_path / "rows.json").read_text())["rows"]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_benchmark_of_gpus_says_that_there_is_none():
+    done = subprocess.run([sys.executable, str(ROOT / "benchmarks/gpu.py"), "--quick"], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 2
+    assert "There is no GPU" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not done.stdout
+
+
 @pytest.mark.parametrize("kind", ["resnet", "d", "s"])
 def test_the_rows_of_the_ladder_benchmark(kind, monkeypatch):
     """No pair found by its ascents exceeds a bound, and biases only add to what pairs alone reach."""

@@ -55,11 +55,13 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
     engine : "torch" or "fused", optional
         "torch" takes step by step. "fused" is one loop over all steps, compiled by numba (``pip install
         'diffincl[fast]'``): ``ResNetField``, ``ResNetDField``, ``ResNetSField`` on ``Orthant``, ``Box``, ``Whole`` with
-        ``ForwardEuler`` and ``ProxHeun`` in float32 or float64 on the CPU, without derivatives; states are those of
-        "torch" up to rounding. By default "fused" where ``steps`` are Fixed, numba is installed, all that fits, the
-        weights are small enough for it to be quicker and the work large enough to be worth it (some hundred steps);
+        ``ForwardEuler`` and ``ProxHeun`` in float32 or float64, without derivatives; states are those of "torch" up to
+        rounding. By default "fused" where ``steps`` are Fixed, the compiler is installed, all that fits, the weights
+        are small enough for it to be quicker and the work large enough to be worth it (some hundred steps);
         ``sol.stats.engine`` says which it was. Where a value is not finite "torch" solves again and says why. numba
-        compiles once, seconds, and keeps it on disk.
+        compiles once, seconds, and keeps it on disk. On CUDA devices the loop is one Triton kernel, up to d = 64 in
+        float32 and 32 in float64, chosen by an estimate for d up to half of that and some thousand steps; "torch"
+        replays many equal forward Euler steps of library fields there as CUDA graphs. Neither has run on a GPU yet.
 
     Returns
     -------
