@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_an_upward_import_is_noticed(source, place):
 
 
 def test_importing_the_package_is_light():
-    heavy = ("matplotlib", "sklearn", "torchdiffeq", "numba")
+    heavy = ("matplotlib", "sklearn", "torchdiffeq", "numba", "triton")
     code = f"import sys, diffincl; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -105,6 +106,8 @@ def test_exported_names_are_defined():
         for node in tree.body:
             target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
             if isinstance(target, ast.Name) and target.id == "__all__":
+                if path.stem == "triton_kernels" and importlib.util.find_spec("triton") is None:
+                    continue
                 parts = path.relative_to(PACKAGE).with_suffix("").parts
                 module = ".".join(("diffincl", *parts)).removesuffix(".__init__")
                 loaded = importlib.import_module(module)

@@ -270,43 +270,43 @@ def replays(elsewhere, monkeypatch):
     return done
 
 
+def in_both_ways(flow, x0, t, steps):
+    """The solution with steps replayed, and without."""
+    with pytest.MonkeyPatch.context() as patch:
+        sol = di.solve(flow, x0, t, steps=steps, engine="torch")
+        patch.setattr(on_gpu, "is_here", lambda x: False)
+        return sol, di.solve(flow, x0, t, steps=steps, engine="torch")
+
+
 @pytest.mark.parametrize("g", [di.Orthant(), di.Whole(), di.Box(0.1, 0.9)], ids=repr)
 @pytest.mark.parametrize("ensemble", [(), (2,)])
 @pytest.mark.parametrize("saves", [[0, 1024], [0, 64, 65, 129, 200, 640, 1000, 1024], [0, 63, 1023, 1024]])
-def test_replayed_steps_are_plain_steps(replays, monkeypatch, g, ensemble, saves):
+def test_replayed_steps_are_plain_steps(replays, g, ensemble, saves):
     flow = di.Inclusion(a_field("resnet", 4, 6, ensemble=ensemble), g)
     x0, t = a_start(g, (*ensemble, 3, 5, 4), torch.float64), [k / 1024 for k in saves]
-    sol = di.solve(flow, x0, t, steps=di.Fixed(1 / 1024), engine="torch")
+    sol, plain = in_both_ways(flow, x0, t, di.Fixed(1 / 1024))
     assert replays == [64] * 16
-    monkeypatch.setattr(on_gpu, "is_here", lambda x: False)
-    plain = di.solve(flow, x0, t, steps=di.Fixed(1 / 1024), engine="torch")
     assert torch.equal(sol.x, plain.x)
     assert torch.equal(sol.multiplier, plain.multiplier)
     assert (sol.message, vars(sol.stats)) == (plain.message, vars(plain.stats))
-    assert len(replays) == 16
 
 
-def test_what_changes_is_recorded_anew_or_not_replayed(replays, monkeypatch):
-    """Two long layers, a stretch of shorter steps, two steps a layer."""
-    layers = a_field("resnet", 4, 6, curves="layers")  # three of them
-    flow, x0 = di.Inclusion(layers, di.Orthant()), a_start(di.Orthant(), (5, 4), torch.float64)
-    cases = [([0.0, 1.0], di.Fixed(n=1536), 24), ([0.0, 0.3, 1.0], di.Fixed(n=600), 0), ([0.0, 1.0], di.Fixed(n=6), 0)]
-    for t, steps, replayed_blocks in cases:
-        replays.clear()
-        sol = di.solve(flow, x0, t, steps=steps, engine="torch")
-        assert len(replays) == replayed_blocks
-        with monkeypatch.context() as patch:
-            patch.setattr(on_gpu, "is_here", lambda x: False)
-            plain = di.solve(flow, x0, t, steps=steps, engine="torch")
-        assert agree(sol.x, plain.x)
-    replays.clear()
-    line = di.ResNetField(*(curve.values[0] for curve in (layers.A1, layers.b1, layers.A2, layers.b2)))
-    t = [0.0, 512 / 1024, 1.0]
-    sol = di.solve(di.Inclusion(line, di.Orthant()), x0, t, steps=di.Fixed(n=1000), engine="torch")
-    assert replays == [64] * 15
-    sol = di.solve(di.Inclusion(line, di.Orthant()), x0, [k / 700 for k in range(701)], engine="torch")
-    assert len(replays) == 15  # all states are kept
-    assert sol.success
+@pytest.mark.parametrize(("curves", "t", "steps", "blocks"), [
+    ("layers", [0.0, 1.0], di.Fixed(n=1536), 24),  # three layers of eight blocks
+    ("layers", [0.0, 0.3, 1.0], di.Fixed(n=600), 0),
+    ("layers", [0.0, 1.0], di.Fixed(n=6), 0),
+    ("constant", [0.0, 0.5, 1.0], di.Fixed(n=1000), 15),  # all steps alike
+    ("constant", [0.0, 0.6, 1.5], di.Fixed(1 / 1000.5), 9 + 13),  # 601 and 901 steps of two lengths, one block of both
+    ("constant", [0.0, 0.6, 0.6 + 1e-3, 1.5], di.Fixed(1 / 1000.5), 9 + 13),
+    ("constant", [k / 700 for k in range(701)], None, 0),  # all states are kept
+    ("lines", [0.0, 1.0], di.Fixed(n=1536), 0),
+])
+def test_what_changes_is_recorded_anew_or_not_replayed(replays, curves, t, steps, blocks):
+    flow = di.Inclusion(a_field("resnet", 4, 6, curves=curves), di.Orthant())
+    x0 = a_start(di.Orthant(), (5, 4), torch.float64)
+    sol, plain = in_both_ways(flow, x0, t, steps)
+    assert replays == [64] * blocks
+    assert agree(sol.x, plain.x, 1000)
 
 
 def test_failures_are_found_in_replayed_steps(replays, monkeypatch):
