@@ -29,6 +29,9 @@ SCHEMES = di.ForwardEuler(), di.ProxHeun()
 def elsewhere(monkeypatch):
     """Tensors of the CPU count as those of a GPU."""
     monkeypatch.setattr(on_gpu, "is_here", lambda x: True)
+    on_gpu.failure.cache_clear()
+    yield
+    on_gpu.failure.cache_clear()
 
 
 # The kernel in Triton's interpreter, which has to be chosen before Triton is imported: in a process of its own.
@@ -96,7 +99,7 @@ def problems(draw):
 
 
 @in_the_interpreter
-@settings(max_examples=15)
+@settings(max_examples=30)
 @given(problems(), st.booleans())
 def test_the_kernel_gives_what_torch_gives(problem, many):
     with pytest.MonkeyPatch.context() as patch:
@@ -194,6 +197,30 @@ def test_without_triton_torch_is_taken_and_the_remedy_said(elsewhere, monkeypatc
     with pytest.raises(ImportError, match=r"engine='fused' needs Triton 3.7 or later and a C compiler .* pip install "
                                           r"-U triton, or leave engine out"):
         di.solve(flow, x0, [0.0, 1.0], engine="fused")
+
+
+@pytest.mark.parametrize(("end", "words"), [
+    (None, r"Triton to work on this GPU, and it does not \(RuntimeError: no headers\). Repair it, or leave engine out"),
+    (0.5, r"Triton to compute right on this GPU, and it gave \[1.0, 0.5\]. Update it, or leave engine out")])
+def test_a_kernel_that_does_not_work_is_not_taken(elsewhere, monkeypatch, end, words):
+    def advance(x, *rest, heun):
+        if end is None:
+            raise RuntimeError("no headers")
+        x[1] = end
+        return 0.0
+
+    monkeypatch.setattr(on_gpu, "kernels_at_hand", lambda: True)
+    monkeypatch.setattr(on_gpu, "advance", advance)
+    monkeypatch.setattr(on_gpu, "WORTH", 0.0)
+    flow, x0 = di.Inclusion(a_field("resnet"), di.Orthant()), torch.rand(2, 3, dtype=torch.float64)
+    assert di.solve(flow, x0, [0.0, 1.0], steps=di.Fixed(n=9)).stats.engine == "torch"
+    with pytest.raises(ImportError, match="engine='fused' needs " + words):
+        di.solve(flow, x0, [0.0, 1.0], engine="fused")
+
+
+@in_the_interpreter
+def test_the_kernel_works(elsewhere):
+    assert on_gpu.failure(torch.device("cpu")) == ""
 
 
 def test_another_device_is_named():
@@ -324,6 +351,21 @@ def test_failures_are_found_in_replayed_steps(replays, monkeypatch):
     assert agree(a.reached, b.reached)
     assert agree(a.x.nan_to_num(7.0), b.x.nan_to_num(7.0))
     assert replays
+
+
+def test_where_nothing_can_be_recorded_steps_are_plain(elsewhere, monkeypatch):
+    tried = []
+
+    def recorded(run, x):
+        run()
+        tried.append(x)
+        raise RuntimeError("another capture is under way")
+
+    monkeypatch.setattr(replayed, "recorded", recorded)
+    flow, x0 = di.Inclusion(a_field("resnet"), di.Orthant()), a_start(di.Orthant(), (5, 3), torch.float64)
+    sol, plain = in_both_ways(flow, x0, [0.0, 0.3, 1.0], di.Fixed(1 / 1024))
+    assert len(tried) == 1
+    assert torch.equal(sol.x, plain.x)
 
 
 def test_large_steps_and_small_memory(replays, monkeypatch):

@@ -59,9 +59,7 @@ def is_quicker(flow: Inclusion, x0: Tensor, layout: Plan) -> bool:
 def compiler_missing(x0: Tensor) -> str:
     """What would have to be installed, and how; empty where all is there."""
     if on_gpu.is_here(x0):
-        return "" if on_gpu.kernels_at_hand() else \
-            "Triton 3.7 or later and a C compiler on a GPU, and one of them is missing here. Triton comes with newer " \
-            "CUDA builds of torch; else install it: pip install -U triton"
+        return on_gpu.failure(x0.device)
     return "" if kernels_at_hand() else \
         "numba, which cannot be imported here. Install it: pip install 'diffincl[fast]'"
 

@@ -18,7 +18,7 @@ from ..fields import ResNetField
 from ..inclusion import Inclusion
 from ..steps import Plan
 
-__all__ = ["advance", "is_here", "is_quicker", "kernels_at_hand", "unfit"]
+__all__ = ["advance", "failure", "is_here", "is_quicker", "kernels_at_hand", "unfit"]
 
 # Bytes of a state that still find place in the registers of a thread, with a field beside them; twice as many work, but
 # spill. Seen in what the compiler reports for compute capability 9.0, not by a clock.
@@ -49,6 +49,23 @@ def kernels_at_hand() -> bool:
     except ImportError:
         return False
     return tuple(map(int, triton.__version__.split(".")[:2])) >= OLDEST
+
+
+@cache
+def failure(device: torch.device) -> str:
+    """What keeps the kernel from working here, in words; empty where it takes one step right, which is tried once."""
+    if not kernels_at_hand():
+        return ("Triton 3.7 or later and a C compiler on a GPU, and one of them is missing here. Triton comes with "
+                "newer CUDA builds of torch; else install it: pip install -U triton")
+    x, one = torch.ones(2, 1, 1, 1, device=device), torch.ones(1, 1, 1, 1, device=device)
+    zero, still = 0 * one, np.zeros((1, 4))
+    step = still.astype(np.int64), still, still, np.array([1]), np.array([0.25], np.float32), np.array([1])
+    try:
+        advance(x, one.clone(), (one, zero, one, zero), step, (zero[0, 0, 0], one[0, 0, 0]), heun=False)
+        found = x.flatten().tolist()
+    except Exception as error:  # of many kinds: no compiler, no headers, a device that is too old
+        return f"Triton to work on this GPU, and it does not ({type(error).__name__}: {error}). Repair it"
+    return "" if found == [1.0, 0.75] else f"Triton to compute right on this GPU, and it gave {found}. Update it"
 
 
 def unfit(x0: Tensor) -> str:

@@ -37,7 +37,8 @@ __all__ = ["planned_again", "solve_planned"]
 
 # Steps between two looks for values that are not finite: long enough that looking is cheap. Of large states fewer are
 # held back, no more than BLOCK_BYTES, which stay in the cache. States of up to STACKED entries are looked at in one
-# stack, larger ones one by one, without a copy. On a GPU a look waits for the device, and more is held back.
+# stack, larger ones one by one, without a copy. On a GPU a look waits for the device, and every launch costs: there more
+# is held back, and all of it is looked at in one stack.
 BLOCK, BLOCK_BYTES, GPU_BYTES, STACKED = 64, 2**19, 2**27, 2048
 
 
@@ -254,6 +255,6 @@ def _sums_are_finite(points: list[Tensor], state: Tensor) -> bool:
     if not _check.concrete(state):
         return True
     with torch.no_grad():
-        if state.numel() > STACKED:
+        if state.numel() > STACKED and not on_gpu.is_here(state):
             points = [z.sum() for z in points]
         return math.isfinite(float(torch.stack(points).sum())) and math.isfinite(float(state.sum()))

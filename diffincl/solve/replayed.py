@@ -37,6 +37,7 @@ class Replayed:
     def __init__(self, flow: Inclusion, plan: Plan, x0: Tensor):
         self.plain, self.recording = (InPlace(flow, plan, x0, kept=False) for _ in range(2))
         self.start = torch.empty_like(x0, requires_grad=False)
+        self.possible = True
         self.recorded: range | None = None
         self.replay: Callable[[], None] | None = None
         self.states: list[Tensor] = []
@@ -44,9 +45,8 @@ class Replayed:
 
     def along(self, block: range, x: Tensor, states: list[Tensor], points: list[Tensor]) -> None:
         """Append the states after the steps of a block and the points whose prox they are."""
-        if not self._is_recorded(block) and len(block) > 1 and self._alike(block.start, len(block) * BLOCKS):
-            self.recorded = block
-            self.replay = recorded(self._run, x)
+        if self.possible and not self._is_recorded(block) and self._alike(block.start, len(block) * BLOCKS):
+            self._record(block, x)
         if not self._is_recorded(block):
             self.plain.along(block, x, states, points)
             return
@@ -56,6 +56,15 @@ class Replayed:
         self.replay()
         states += [*self.states[:-1], self.states[-1].clone()]  # where the next block starts, and what it looks back at
         points += self.points
+
+    def _record(self, block: range, x: Tensor) -> None:
+        """Record a block; where that fails, for want of memory or because another capture is under way, steps are taken
+        the plain way from then on."""
+        self.recorded = block
+        try:
+            self.replay = recorded(self._run, x)
+        except RuntimeError:
+            self.possible, self.recorded = False, None
 
     def _run(self) -> None:
         """The steps to be recorded."""
