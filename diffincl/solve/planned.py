@@ -37,8 +37,8 @@ __all__ = ["planned_again", "solve_planned"]
 
 # Steps between two looks for values that are not finite: long enough that looking is cheap. Of large states fewer are
 # held back, no more than BLOCK_BYTES, which stay in the cache. States of up to STACKED entries are looked at in one
-# stack, larger ones one by one, without a copy. On a GPU a look waits for the device, and every launch costs: there more
-# is held back, and all of it is looked at in one stack.
+# stack, larger ones one by one, without a copy. On a GPU a look waits for the device, and every launch costs: there
+# more is held back, and all of it is looked at in one stack.
 BLOCK, BLOCK_BYTES, GPU_BYTES, STACKED = 64, 2**19, 2**27, 2048
 
 
