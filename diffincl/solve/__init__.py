@@ -107,9 +107,9 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
                          f"together; got scheme = {scheme} and steps = {steps}. Use ForwardEuler(), ProxHeun() or "
                          f"ARS222() with fixed steps.")
     layout = plan(flow.field, t, steps)
-    flow.validate(x0, layout.t[0])
+    flow.validate(x0, layout.stops[0])
     fused = _is_fused(flow, x0, layout, scheme, steps, progress, engine)
-    kinks = Crossings(flow.g, x0, layout.t[0])
+    kinks = Crossings(flow.g, x0, layout.stops[0])
     if isinstance(scheme, Penalty):
         if steps is not None:
             raise ValueError(f"Penalty has steps of its own, Penalty(step=...) or its tolerances; got steps = {steps}.")

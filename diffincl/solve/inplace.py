@@ -35,10 +35,10 @@ class InPlace:
 
     def __init__(self, flow: Inclusion, plan: Plan, x0: Tensor, kept: bool):
         field = cast(ResNetField, flow.field)
-        self.ends, self.kept, self.project = plan.t, kept, _projection(flow.g, x0)
+        self.ends, self.kept, self.project = plan.boundaries(), kept, _projection(flow.g, x0)
         transposed = cache(lambda A: A.mT)  # of weights that stand still, once
         self.layers = [(b1, transposed(A1), minus_b2, transposed(A2))
-                       for A1, b1, A2, minus_b2 in zip(*field.layers(plan.t), strict=True)]
+                       for A1, b1, A2, minus_b2 in zip(*field.layers(self.ends), strict=True)]
         d, m = self.layers[0][1].shape[-2:]
         self.shape, self.rows = x0.shape, (*field.ensemble, -1, d)
         self.product = _product if field.ensemble else torch.addmm
