@@ -303,10 +303,10 @@ def test_the_kernels_work_where_nothing_can_be_kept(tmp_path):
 @given(problems())
 def test_steps_in_place_have_the_bits_of_plain_steps(problem):
     """A field of one's own that calls the library's takes the plain way."""
-    flow, x0, t, _, steps = problem
+    flow, x0, t, scheme, steps = problem
     plain = di.Inclusion(type("Mine", (type(flow.field),), {"__init__": torch.nn.Module.__init__})(), flow.g)
     plain.field.__dict__.update(flow.field.__dict__)
-    a, b = (di.solve(f, x0, t, steps=steps, engine="torch") for f in (plain, flow))
+    a, b = (di.solve(f, x0, t, scheme=scheme, steps=steps, engine="torch") for f in (plain, flow))
     for name in ("x", "multiplier", "reached"):
         assert torch.equal(getattr(a, name), getattr(b, name))
     assert (a.message, a.stats) != (b.message, None)

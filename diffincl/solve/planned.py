@@ -43,7 +43,7 @@ def solve_planned(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme, gra
                   progress: bool, kinks: Crossings) -> tuple[Solution, FieldShapeError | None]:
     """Repeat the scheme's step along the plan; up to the first failure, if ``throw``."""
     every = len(layout.saved) == layout.steps + 1
-    in_place = InPlace(flow, layout, x0, every) if goes_in_place(flow, scheme, x0) else None
+    in_place = InPlace(flow, scheme, layout, x0, every) if goes_in_place(flow, scheme, x0) else None
     run = Planned(Steps(flow, scheme, layout, x0, in_place), x0, kinks)
     if in_place is None and gradient == "checkpoint" and torch.is_grad_enabled() and _check.plain_autograd():
         tape = Tape(x0, layout.steps, flow.field.parameters())
@@ -78,8 +78,8 @@ class Steps:
         """Append the states after the steps of a block and the points whose prox they are."""
         if self.in_place is not None:
             self.in_place.along(block, x, states, points)
-            self.F.evaluations += len(block)
-            self.g.evaluations += len(block)
+            self.F.evaluations += self.in_place.calls * len(block)
+            self.g.evaluations += self.in_place.calls * len(block)
             return
         step, on, g, F = self.scheme.step, self.flow.field.on, self.g, self.F
         ends = slice(block.start, block.stop + 1)
