@@ -4,15 +4,20 @@
 
 Prints microseconds a step and ratios (medians over interleaved repeats, one thread, float32, no gradients). All three
 return every state. The hand-written loop is ``x = torch.relu(x - h * F(t, x))``; torchdiffeq integrates −F without any
-constraint, which is the less of a task.
+constraint, which is the less of a task. Then seconds of processor time that ``import torch`` takes, and that ``import
+diffincl`` adds to it (fresh processes, bytecode from disk).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -60,6 +65,28 @@ def measure(F: Callable[[Tensor, Tensor], Tensor], x0: Tensor, steps: int, repea
     return {name: 1e6 * statistics.median(values) / steps for name, values in seconds.items()}
 
 
+IMPORT = """
+import time
+start = time.process_time()
+import torch
+middle = time.process_time()
+import diffincl
+print(middle - start, time.process_time() - middle)
+"""
+
+
+def import_seconds(repeats: int = 5) -> tuple[float, float]:
+    """Of torch, and of diffincl after it: medians of processor time."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
+        settings.pop("PYTHONDONTWRITEBYTECODE", None)
+        found = [[float(word) for word in subprocess.run([sys.executable, "-c", IMPORT], env=settings, check=True,
+                                                         capture_output=True, text=True).stdout.split()]
+                 for _ in range(repeats + 1)]
+    first, second = zip(*found[1:], strict=True)  # the first run writes the bytecode
+    return statistics.median(first), statistics.median(second)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1000)
@@ -81,10 +108,12 @@ def main() -> None:
             rows.append({"field": name, **found})
             print(f"{name:42} {found['hand']:6.1f}µs {found['diffincl']:7.1f}µs {found['torchdiffeq']:10.1f}µs   "
                   f"{found['diffincl'] / found['hand']:13.2f}  {found['torchdiffeq'] / found['diffincl']:20.2f}")
+    first, added = import_seconds()
+    print(f"import torch {first:.2f} s, import diffincl adds {added:.2f} s")
     if options.json:
         with open(options.json, "w") as file:
             json.dump({"machine": platform.processor() or platform.machine(), "torch": torch.__version__,
-                       "rows": rows}, file, indent=1)
+                       "rows": rows, "import": {"torch": first, "diffincl": added}}, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -111,13 +111,42 @@ class Adaptive:
 class Plan:
     """Step boundaries and which of them are saved.
 
-    ``t`` holds the boundaries of the S steps, S + 1 floats; ``t[saves[k]]`` is the k-th save time; steps were to be no
-    longer than ``longest``.
+    The steps lead from each of the ``stops`` to the next, ``counts`` equal ones in every interval (one each, if left
+    out), no longer than ``longest``; ``stops[saved[k]]`` is the k-th save time.
     """
 
-    t: tuple[float, ...]
-    saves: tuple[int, ...]
+    stops: tuple[float, ...]
+    saved: tuple[int, ...]
     longest: float = math.inf
+    counts: tuple[int, ...] = ()
+
+    def boundaries(self) -> tuple[float, ...]:
+        """Ends of the S steps, S + 1 floats, put together anew at every call."""
+        if not self.counts:
+            return self.stops
+        boundaries = list(self.stops[:1])
+        for (a, b), n in zip(pairwise(self.stops), self.counts, strict=True):
+            boundaries += [_between(a, b, k, n) for k in range(1, n)] + [b]
+        return tuple(boundaries)
+
+    def saves(self) -> tuple[int, ...]:
+        """``boundaries()[saves()[k]]`` is the k-th save time."""
+        ends = (0, *accumulate(self.counts)) if self.counts else range(len(self.stops))
+        return tuple(ends[k] for k in self.saved)
+
+    @property
+    def steps(self) -> int:
+        """How many."""
+        return sum(self.counts) if self.counts else len(self.stops) - 1
+
+    def times(self) -> list[float]:
+        """The save times."""
+        return [self.stops[k] for k in self.saved]
+
+    def last_steps(self) -> tuple[tuple[float, float], ...]:
+        """The step (a, b) that ends at each save time after the first."""
+        ends = [(*self.stops[k - 1:k + 1], self.counts[k - 1] if self.counts else 1) for k in self.saved[1:]]
+        return tuple((_between(a, b, n - 1, n) if n > 1 else a, b) for a, b, n in ends)
 
 
 def plan(field: Field, t: object, steps: Fixed | Adaptive | None = None) -> Plan:
@@ -140,11 +169,10 @@ def plan(field: Field, t: object, steps: Fixed | Adaptive | None = None) -> Plan
         raise ValueError(f"t must stay where the weights are defined, [{field.domain[0]:g}, {field.domain[1]:g}]; got "
                          f"[{saves[0]:g}, {saves[-1]:g}]. Build the curves with t0 and t1 that cover t.")
     longest = steps.longest(saves[-1] - saves[0]) if isinstance(steps, Fixed) else math.inf
-    boundaries = _divide(sorted({*saves, *(k for k in field.knots if saves[0] < k < saves[-1])}), longest)
-    if len(boundaries) == len(saves):
-        return Plan(tuple(boundaries), tuple(range(len(saves))), longest)
-    index = {time: k for k, time in enumerate(boundaries)}
-    return Plan(tuple(boundaries), tuple(index[time] for time in saves), longest)
+    stops = saves if not field.knots else sorted({*saves, *(k for k in field.knots if saves[0] < k < saves[-1])})
+    index = {time: k for k, time in enumerate(stops)}
+    counts = () if math.isinf(longest) else tuple(_count(b - a, longest) for a, b in pairwise(stops))
+    return Plan(tuple(stops), tuple(index[time] for time in saves), longest, counts)
 
 
 def _snapped(values: list[float], knots: Sequence[float], tolerance: float) -> list[float]:
@@ -157,12 +185,11 @@ def _snapped(values: list[float], knots: Sequence[float], tolerance: float) -> l
     return snapped
 
 
-def _divide(stops: list[float], longest: float) -> list[float]:
-    """The stops, with each interval cut into equal steps no longer than ``longest``."""
-    if math.isinf(longest):
-        return stops
-    boundaries = stops[:1]
-    for a, b in pairwise(stops):
-        n = max(1, math.ceil((b - a) / longest - 1e-9))
-        boundaries += [a + (b - a) * k / n for k in range(1, n)] + [b]
-    return boundaries
+def _between(a: float, b: float, k: int, n: int) -> float:
+    """The end of step k of n equal ones from a to b."""
+    return a + (b - a) * k / n
+
+
+def _count(span: float, longest: float) -> int:
+    """Equal steps no longer than ``longest`` on an interval."""
+    return max(1, math.ceil(span / longest - 1e-9))

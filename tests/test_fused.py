@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
@@ -84,11 +85,22 @@ def test_both_engines_give_the_same(problem, share):
     assert (a.message, a.reasons, a.switches) == (b.message, b.reasons, b.switches)
     for name in ("steps", "evaluations", "proxes", "accepted", "rejected"):
         assert getattr(a.stats, name) == getattr(b.stats, name)
-    shortest = min(y - x for x, y in zip(plan(flow.field, t, steps).t, plan(flow.field, t, steps).t[1:], strict=False))
+    shortest = min(b - a for a, b in pairwise(plan(flow.field, t, steps).boundaries()))
     assert agree(a.multiplier * shortest, b.multiplier * shortest)
     assert bool((b.complementarity() == 0).all())
     assert agree(a.residual() * shortest, b.residual() * shortest)
     assert agree(a.active.double().abs(), b.active.double().abs(), 2**60)  # the same shape; contact only up to rounding
+
+
+@needs_numba
+@pytest.mark.parametrize("shape", [(1,), (2, 5), (8,), (9,), (2, 40)])
+def test_larger_weights_and_few_samples_give_the_same(shape):
+    """A few samples go one by one, more side by side; rows that are no multiple of four."""
+    ensemble = shape[:-1]
+    flow = di.Inclusion(a_field("resnet", 23, 31, ensemble=ensemble, curves="mixed"), di.Orthant())
+    a, b = both(flow, a_start(di.Orthant(), (*shape, 23), torch.float64), [0.0, 0.6, 1.0], steps=di.Fixed(n=30))
+    assert agree(a.x, b.x)
+    assert float(a.x[-1].max()) > 0.1
 
 
 @needs_numba
@@ -174,9 +186,10 @@ def test_engines_are_chosen():
     assert engine(di.Inclusion(field, di.Ball(9.0))) == "torch"
     assert engine(di.Inclusion(lambda t, x: x, di.Orthant())) == "torch"
     assert engine(di.Inclusion(field, di.Box(0.0, torch.ones(4, 1)))) == "torch"
-    large = di.Inclusion(a_field("resnet", 60, 60), di.Orthant())
-    assert engine(large, torch.rand(2, 60, dtype=torch.float64)) == "torch"
-    assert engine(large, torch.rand(2, 60, dtype=torch.float64), engine="fused") == "fused"
+    large = di.Inclusion(a_field("resnet", 70, 70), di.Orthant())
+    assert engine(large, torch.rand(2, 70, dtype=torch.float64)) == "torch"
+    assert engine(large, torch.rand(2, 70, dtype=torch.float64), engine="fused") == "fused"
+    assert engine(large, torch.rand(1, 70, dtype=torch.float64)) == "fused"  # one sample: nothing for torch to multiply
     half = di.Inclusion(a_field("resnet", dtype=torch.bfloat16), di.Orthant())
     assert engine(half, x0.bfloat16()) == "torch"
     with torch.inference_mode():
@@ -290,10 +303,10 @@ def test_the_kernels_work_where_nothing_can_be_kept(tmp_path):
 @given(problems())
 def test_steps_in_place_have_the_bits_of_plain_steps(problem):
     """A field of one's own that calls the library's takes the plain way."""
-    flow, x0, t, _, steps = problem
+    flow, x0, t, scheme, steps = problem
     plain = di.Inclusion(type("Mine", (type(flow.field),), {"__init__": torch.nn.Module.__init__})(), flow.g)
     plain.field.__dict__.update(flow.field.__dict__)
-    a, b = (di.solve(f, x0, t, steps=steps, engine="torch") for f in (plain, flow))
+    a, b = (di.solve(f, x0, t, scheme=scheme, steps=steps, engine="torch") for f in (plain, flow))
     for name in ("x", "multiplier", "reached"):
         assert torch.equal(getattr(a, name), getattr(b, name))
     assert (a.message, a.stats) != (b.message, None)

@@ -52,7 +52,7 @@ def same(flow, x0, t, scheme, steps):
     assert torch.equal(b.x[0], x0)
     assert agree(a.x, b.x)
     assert bool(flow.g.contains(b.x, atol=0.0).all())
-    ends = plan(flow.field, t, steps).t
+    ends = plan(flow.field, t, steps).boundaries()
     shortest = min(y - x for x, y in pairwise(ends))
     assert agree(a.multiplier * shortest, b.multiplier * shortest)
     middle = 0.4 * t[0] + 0.6 * t[-1]
@@ -297,21 +297,22 @@ def replays(elsewhere, monkeypatch):
     return done
 
 
-def in_both_ways(flow, x0, t, steps):
+def in_both_ways(flow, x0, t, steps, scheme=None):
     """The solution with steps replayed, and without."""
     with pytest.MonkeyPatch.context() as patch:
-        sol = di.solve(flow, x0, t, steps=steps, engine="torch")
+        sol = di.solve(flow, x0, t, scheme=scheme, steps=steps, engine="torch")
         patch.setattr(on_gpu, "is_here", lambda x: False)
-        return sol, di.solve(flow, x0, t, steps=steps, engine="torch")
+        return sol, di.solve(flow, x0, t, scheme=scheme, steps=steps, engine="torch")
 
 
 @pytest.mark.parametrize("g", [di.Orthant(), di.Whole(), di.Box(0.1, 0.9)], ids=repr)
 @pytest.mark.parametrize("ensemble", [(), (2,)])
 @pytest.mark.parametrize("saves", [[0, 1024], [0, 64, 65, 129, 200, 640, 1000, 1024], [0, 63, 1023, 1024]])
-def test_replayed_steps_are_plain_steps(replays, g, ensemble, saves):
+@pytest.mark.parametrize("scheme", SCHEMES, ids=repr)
+def test_replayed_steps_are_plain_steps(replays, scheme, g, ensemble, saves):
     flow = di.Inclusion(a_field("resnet", 4, 6, ensemble=ensemble), g)
     x0, t = a_start(g, (*ensemble, 3, 5, 4), torch.float64), [k / 1024 for k in saves]
-    sol, plain = in_both_ways(flow, x0, t, di.Fixed(1 / 1024))
+    sol, plain = in_both_ways(flow, x0, t, di.Fixed(1 / 1024), scheme)
     assert replays == [64] * 16
     assert torch.equal(sol.x, plain.x)
     assert torch.equal(sol.multiplier, plain.multiplier)

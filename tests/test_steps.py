@@ -19,18 +19,18 @@ def layers(n, t0=0.0, t1=1.0):
 
 def test_without_steps_one_step_leads_to_the_next_save_time():
     layout = plan(PLAIN, [0.0, 0.3, 1.0])
-    assert layout.t == (0.0, 0.3, 1.0)
-    assert layout.saves == (0, 1, 2)
+    assert layout.boundaries() == (0.0, 0.3, 1.0)
+    assert layout.saves() == (0, 1, 2)
 
 
 @given(st.integers(1, 60), st.integers(1, 400))
 def test_fixed_steps_divide_every_interval_equally(saves, n):
     t = torch.linspace(0, 2, saves + 1, dtype=torch.float64)
     layout = plan(PLAIN, t, di.Fixed(n=n))
-    lengths = torch.tensor(layout.t, dtype=torch.float64).diff()
+    lengths = torch.tensor(layout.boundaries(), dtype=torch.float64).diff()
     assert float(lengths.max()) <= 2 / n * (1 + 1e-9)
-    assert [layout.t[k] for k in layout.saves] == t.tolist()
-    assert len(layout.t) - 1 == saves * -(-n // saves)
+    assert [layout.boundaries()[k] for k in layout.saves()] == t.tolist()
+    assert len(layout.boundaries()) - 1 == saves * -(-n // saves)
 
 
 def test_save_times_far_apart_find_their_knots():
@@ -38,13 +38,13 @@ def test_save_times_far_apart_find_their_knots():
     knots = [k / 10 for k in range(11)]
     layout = plan(layers(10), [0.0, 0.3 + 1e-15, 0.55, 0.8 - 1e-15, 1.0])
     field = layers(10)
-    assert [layout.t[k] for k in layout.saves] == [0.0, field.knots[3], 0.55, field.knots[8], 1.0]
-    assert len(layout.t) == len({*knots, 0.55})
+    assert [layout.boundaries()[k] for k in layout.saves()] == [0.0, field.knots[3], 0.55, field.knots[8], 1.0]
+    assert len(layout.boundaries()) == len({*knots, 0.55})
 
 
 def test_a_step_length_that_divides_evenly_takes_no_extra_step():
-    assert len(plan(PLAIN, [0.0, 0.3], di.Fixed(0.1)).t) == 4
-    assert len(plan(PLAIN, [0.0, 0.31], di.Fixed(0.1)).t) == 5
+    assert len(plan(PLAIN, [0.0, 0.3], di.Fixed(0.1)).boundaries()) == 4
+    assert len(plan(PLAIN, [0.0, 0.31], di.Fixed(0.1)).boundaries()) == 5
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 10, 30, 49, 100, 1000])
@@ -54,10 +54,10 @@ def test_linspace_of_any_dtype_is_one_step_a_layer(n, dtype, span):
     t = torch.linspace(*span, n + 1, dtype=dtype)
     field = layers(n, float(t[0]), float(t[-1]))
     layout = plan(field, t)
-    assert len(layout.t) == n + 1
+    assert len(layout.boundaries()) == n + 1
     values = torch.arange(float(n))
     curve = di.PiecewiseConstant(values, float(t[0]), float(t[-1]))
-    for k, (a, b) in enumerate(zip(layout.t, layout.t[1:], strict=False)):
+    for k, (a, b) in enumerate(zip(layout.boundaries(), layout.boundaries()[1:], strict=False)):
         assert float(curve.on(a, b)(a)) == k
 
 
@@ -66,10 +66,14 @@ def test_no_step_crosses_a_knot(n, inner, steps):
     field = layers(n)
     t = sorted({0.0, 1.0, *(round(v, 4) for v in inner)})
     layout = plan(field, t, di.Fixed(n=steps))
-    for a, b in zip(layout.t, layout.t[1:], strict=False):
+    for a, b in zip(layout.boundaries(), layout.boundaries()[1:], strict=False):
         assert a < b
         assert not any(a + 1e-12 < knot < b - 1e-12 for knot in field.knots)
-    assert len(layout.saves) == len(t)
+    assert len(layout.saves()) == len(t)
+    ends = layout.boundaries()
+    assert layout.steps == len(ends) - 1
+    assert layout.times() == [ends[k] for k in layout.saves()]
+    assert layout.last_steps() == tuple((ends[k - 1], ends[k]) for k in layout.saves()[1:])
 
 
 @pytest.mark.parametrize(("call", "message"), [

@@ -78,7 +78,7 @@ def flow_tube(flow: Inclusion, t: Tensor | list[float], x0: Tensor, radius: floa
         raise ValueError(f"the tube of the flow needs the orthant, a box or the whole space; got {flow.g}. Use "
                          f"sensitivity times the radius, or bounds.tube for the layers.")
     layout = _plan(flow, t, steps)
-    flow.validate(x0, layout.t[0])
+    flow.validate(x0, layout.stops[0])
     batch = x0.shape[:-1]
     x = x0.detach().to("cpu", torch.float64)
     lower, upper = (side.expand_as(x).reshape(-1, x.shape[-1]) for side in flow.g.bounds(x))
@@ -102,13 +102,7 @@ def _plan(flow: Inclusion, t: Tensor | list[float], steps: Fixed | None) -> Plan
     coarse = plan(flow.field, t)
     amount = pieces_of(flow, coarse, "global", 2)
     wanted = amount.weighted(amount.lipschitz.amax(-1)).tolist()
-    ends, saves = [coarse.t[0]], {0}
-    for k, share in enumerate(wanted):
-        a, b, n = coarse.t[k], coarse.t[k + 1], max(FEWEST, ceil(FINENESS * share))
-        ends += [a + (b - a) * i / n for i in range(1, n)] + [b]
-        if k + 1 in coarse.saves:
-            saves.add(len(ends) - 1)
-    return Plan(tuple(ends), tuple(sorted(saves)))
+    return replace(coarse, counts=tuple(max(FEWEST, ceil(FINENESS * share)) for share in wanted))
 
 
 def _same_weights(pieces: Pieces, k: int) -> bool:

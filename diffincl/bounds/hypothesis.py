@@ -40,9 +40,9 @@ def require_start(flow: Inclusion, x0: Tensor, layout: Plan) -> None:
         raise ValueError("growth bounds need F(t, 0) between the save times, which a plain callable does not tell. Use "
                          "a ResNet field.")
     require_hypothesis(flow)
-    flow.validate(x0, layout.t[0])
+    flow.validate(x0, layout.stops[0])
     zero = torch.zeros_like(x0).reshape(-1, x0.shape[-1])[:1]
-    for t in layout.t:
+    for t in layout.boundaries():
         if bool(flow.g.prox(zero, 1.0, t).any()):
             raise ValueError(f"growth bounds need 0 to minimise g (for a set: 0 in C); at t = {t:g} it does not for "
                              f"{flow.g}. Shift the state, or use a sensitivity bound against a known trajectory.")

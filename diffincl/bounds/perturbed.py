@@ -142,12 +142,11 @@ def _second(flow: Inclusion, other: ResNetField) -> Inclusion:
 
 def _common_plan(flow: Inclusion, second: Inclusion, t: Tensor | list[float]) -> Plan:
     """A plan that stops at the knots of both fields."""
-    first = plan(flow.field, t)
-    theirs = plan(second.field, t)
-    near = 1e-9 * min(flow.field.knot_length, second.field.knot_length, first.t[-1] - first.t[0])
-    extra = [stop for stop in theirs.t if min(abs(stop - mine) for mine in first.t) > near]
-    stops = tuple(sorted((*first.t, *extra)))
-    return Plan(stops, tuple(stops.index(first.t[k]) for k in first.saves))
+    first, theirs = plan(flow.field, t), plan(second.field, t).stops
+    near = 1e-9 * min(flow.field.knot_length, second.field.knot_length, first.stops[-1] - first.stops[0])
+    extra = [stop for stop in theirs if min(abs(stop - mine) for mine in first.stops) > near]
+    stops = tuple(sorted((*first.stops, *extra)))
+    return Plan(stops, tuple(stops.index(time) for time in first.times()))
 
 
 def _difference(pieces: Pieces, across: Pieces, y: Tensor) -> Tensor:

@@ -82,8 +82,7 @@ class Pieces:
     @property
     def h(self) -> Tensor:
         """Lengths of the intervals, (K,)."""
-        t = torch.tensor(self.plan.t, dtype=torch.float64)
-        return t[1:] - t[:-1]
+        return torch.tensor(self.plan.boundaries(), dtype=torch.float64).diff()
 
     def weighted(self, values: Tensor) -> Tensor:
         """h·values, for values of shape (K, ...)."""
@@ -111,9 +110,8 @@ class Pieces:
 
     def bound(self, curve: Tensor, statement: str, kind: str, p: float) -> Bound:
         """The bound at the save times, from its values at all boundaries."""
-        saves = list(self.plan.saves)
-        t = torch.tensor(self.plan.t, dtype=torch.float64)[saves]
-        return Bound(t, curve[saves], statement, self.status, kind, p)
+        t = torch.tensor(self.plan.times(), dtype=torch.float64)
+        return Bound(t, curve[list(self.plan.saves())], statement, self.status, kind, p)
 
 
 def pieces_of(flow: Inclusion, layout: Plan, rate: str, p: float) -> Pieces:
@@ -139,7 +137,7 @@ def pieces_of(flow: Inclusion, layout: Plan, rate: str, p: float) -> Pieces:
                        push=pieces.push[which], left=weights, right=weights, interval=which, W=W)
     # The weights move within a step: the steps of an interval share its scaling only.
     scaling = rates.optimise_scaling(left, right)[which] if p == 2 and rate not in ("global", "centred") else None
-    left, right = _end_weights(flow.field, list(pairwise(layout.t)))
+    left, right = _end_weights(flow.field, list(pairwise(layout.boundaries())))
     left, right = (left, right) if W is None else _in_weights(left, right, W)
     return replace(_pieces_between(layout, left, right, rate, p, scaling), W=W)
 
@@ -186,8 +184,9 @@ def _rung(rate: str, names: tuple[str, ...], least: Tensor) -> str:
 
 def _smooth_intervals(field: ResNetField, layout: Plan) -> tuple[list[tuple[float, float]], Tensor]:
     """The intervals between two knots that the steps lie in, and for every step which of them it is."""
-    stops = [layout.t[0], *(knot for knot in field.knots if layout.t[0] < knot < layout.t[-1]), layout.t[-1]]
-    middles = [0.5 * (a + b) for a, b in pairwise(layout.t)]
+    first, last = layout.stops[0], layout.stops[-1]
+    stops = [first, *(knot for knot in field.knots if first < knot < last), last]
+    middles = [0.5 * (a + b) for a, b in pairwise(layout.boundaries())]
     return list(pairwise(stops)), torch.tensor([bisect(stops, middle) - 1 for middle in middles])
 
 
@@ -219,7 +218,7 @@ def _given_pieces(flow: Inclusion, layout: Plan, rate: str, p: float) -> Pieces:
                          f"{'' if rate == 'global' else 'or one_sided= '}to Inclusion.")
     if p != 2:
         raise ValueError(f"the constants of a plain callable are Euclidean; got p = {p}. Use p = 2.")
-    one = torch.ones(len(layout.t) - 1, 3, dtype=torch.float64)
+    one = torch.ones(layout.steps, 3, dtype=torch.float64)
     lipschitz = torch.inf if flow.lipschitz is None else flow.lipschitz
     rung = "the given one-sided constant" if constant is flow.one_sided else "the given Lipschitz constant"
     return Pieces(layout, constant * one, lipschitz * one, torch.nan * one, None, None, norms.FLOAT, rung=rung)

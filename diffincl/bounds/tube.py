@@ -72,16 +72,17 @@ def tube(flow: Inclusion, t: Tensor | list[float], x0: Tensor, radius: float | T
     require_hypothesis(flow)
     require_one_network(flow)
     layout = plan(flow.field, t, steps)
-    flow.validate(x0, layout.t[0])
+    flow.validate(x0, layout.stops[0])
     batch, x = x0.shape[:-1], x0.detach().to("cpu", torch.float64).reshape(-1, x0.shape[-1])
     pieces = pieces_of(flow, layout, "step", 2)
     assert pieces.left is not None
     one = torch.eye(x.shape[-1], dtype=torch.float64).expand(len(x), -1, -1)
     ball = _Ball(x, one, radius_of(radius, batch), torch.zeros(len(x), dtype=torch.float64))
     rows = [ball.size]
-    for k, c in enumerate(step_constants(pieces, "step", torch.zeros_like(pieces.rate))):
+    constants, ends = step_constants(pieces, "step", torch.zeros_like(pieces.rate)), layout.boundaries()[1:]
+    for k, (c, t_next) in enumerate(zip(constants, ends, strict=True)):
         layer = _Layer(Weights(*(w[k] for w in pieces.left)), c.h, c.euler, flow.g)
-        ball = layer(ball, layout.t[k + 1])
+        ball = layer(ball, t_next)
         rows.append(ball.size)
     return pieces.bound(torch.stack(rows).reshape(-1, *batch), "D1 with rate R7 (tube)", DISTANCE, 2)
 

@@ -82,8 +82,9 @@ class InclusionLayer(nn.Module):
         """Lay out the steps."""
         layout = plan(self.flow.field, t)
         self.t = t
-        self.times = [layout.t[k] for k in layout.saves]  # floats, which torch.compile can read
-        self.ends, self.instants = layout.t, torch.tensor(layout.t, dtype=torch.float64).unbind()
+        self.times = layout.times()  # floats, which torch.compile can read
+        self.ends = layout.boundaries()
+        self.instants = torch.tensor(self.ends, dtype=torch.float64).unbind()
 
     @property
     def flow(self) -> Inclusion:
@@ -153,7 +154,7 @@ class InclusionLayer(nn.Module):
             raise ValueError(f"the factor of convolutional layers is that of ForwardEuler() with a convex g; got "
                              f"{self.scheme} and {self.g}.")
         layers = []
-        for a, b in pairwise(plan(field, self.t).t):
+        for a, b in pairwise(plan(field, self.t).stops):
             weights = field.weights_on(a, b)(a)
             A1, A2, h = weights.A1.detach(), weights.A2.detach(), b - a
             maps = Maps(A1.ndim - 2, tuple(A1.shape[2:]), field.padding_mode)

@@ -61,7 +61,7 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
         ``sol.stats.engine`` says which it was. Where a value is not finite "torch" solves again and says why. numba
         compiles once, seconds, and keeps it on disk. On CUDA devices the loop is one Triton kernel, up to d = 64 in
         float32 and 32 in float64, chosen by an estimate for d up to half of that and some thousand steps; "torch"
-        replays many equal forward Euler steps of library fields there as CUDA graphs. Neither has run on a GPU yet.
+        replays many equal steps of library fields there as CUDA graphs. Neither has run on a GPU yet.
 
     Returns
     -------
@@ -109,9 +109,9 @@ def solve(flow: Inclusion, x0: Tensor, t: Tensor | list[float], *,
                          f"together; got scheme = {scheme} and steps = {steps}. Use ForwardEuler(), ProxHeun() or "
                          f"ARS222() with fixed steps.")
     layout = plan(flow.field, t, steps)
-    flow.validate(x0, layout.t[0])
+    flow.validate(x0, layout.stops[0])
     fused = _is_fused(flow, x0, layout, scheme, steps, progress, engine)
-    kinks = Crossings(flow.g, x0, layout.t[0])
+    kinks = Crossings(flow.g, x0, layout.stops[0])
     if isinstance(scheme, Penalty):
         if steps is not None:
             raise ValueError(f"Penalty has steps of its own, Penalty(step=...) or its tolerances; got steps = {steps}.")

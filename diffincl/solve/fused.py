@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -27,13 +28,16 @@ __all__ = ["compiler_missing", "is_quicker", "kernels_at_hand", "solve_fused", "
 
 SCHEMES, DTYPES = (ForwardEuler, ProxHeun), (torch.float32, torch.float64)
 
-# Measured (benchmarks/fixed_step.py --crossover): from m·d on, the matrix products of torch are quicker.
-LARGEST = 2048
+# Measured (benchmarks/fixed_step.py --crossover): beyond m·d the matrix products of torch are quicker; for one sample a
+# network, where they are products with vectors, much later.
+LARGEST, LARGEST_OF_ONE = 4096, 65536
 # Seconds of torch's loop below which the import of numba is not worth it, and what they are estimated by: seconds a
 # step, multiplications a second.
 WORTH, STEP, RATE = 0.02, 4e-5, 5e9
-# Samples of a tile, more of few rows; work for a thread, in multiplications.
+# Samples of a tile, more of few rows; a few samples go one by one where weights are not small (m·d); work for a thread,
+# in multiplications.
 WIDE, NARROW, FEW_ROWS = 256, 128, 64
+FEW, SMALL = 8, 512
 WORK = 2**23
 
 
@@ -51,9 +55,11 @@ def is_quicker(flow: Inclusion, x0: Tensor, layout: Plan) -> bool:
     """Whether the fused loop beats torch's by enough; no clock is looked at, so that a solve is always the same."""
     if on_gpu.is_here(x0):
         return on_gpu.is_quicker(flow, x0, layout)
-    m, d = cast(ResNetField, flow.field).weights_now().A1.shape[-2:]
-    seconds = (len(layout.t) - 1) * (STEP + 2 * m * x0.numel() / RATE)
-    return m * d <= LARGEST and seconds > WORTH
+    field = cast(ResNetField, flow.field)
+    m, d = field.weights_now().A1.shape[-2:]
+    one = x0.numel() == d * math.prod(field.ensemble)
+    seconds = layout.steps * (STEP + 2 * m * x0.numel() / RATE)
+    return m * d <= (LARGEST_OF_ONE if one else LARGEST) and seconds > WORTH
 
 
 def compiler_missing(x0: Tensor) -> str:
@@ -82,7 +88,7 @@ def solve_fused(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme,
     field = cast(ResNetField, flow.field)
     ensemble = len(field.ensemble)
     networks, d = x0.shape[:ensemble].numel(), x0.shape[-1]
-    x = x0.new_empty(len(layout.saves), *x0.shape).detach()
+    x = x0.new_empty(len(layout.saved), *x0.shape).detach()
     x[0] = x0.detach()
     points = torch.empty_like(x[1:])
     shape, heun = (networks, x0.numel() // (networks * d), d), type(scheme) is ProxHeun
@@ -90,15 +96,14 @@ def solve_fused(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme,
     if not np.isfinite(advance(x.reshape(-1, *shape), points.reshape(-1, *shape), _weights_of(field, networks),
                                _stretches(field, layout, x.dtype), _box(flow.g, x0), heun)):
         return None
-    steps = len(layout.t) - 1
-    calls = steps * (2 if heun else 1)
-    t = torch.tensor([layout.t[k] for k in layout.saves], dtype=torch.float64)
-    intervals = tuple((layout.t[k - 1], layout.t[k]) for k in layout.saves[1:])
-    source = Retraced(scheme, intervals, None, layout.longest, partial(_again, flow, scheme, otherwise), points)
+    calls = layout.steps * (2 if heun else 1)
+    t = torch.tensor(layout.times(), dtype=torch.float64)
+    again = partial(_again, flow, scheme, otherwise)
+    source = Retraced(scheme, layout.last_steps(), None, layout.longest, again, points)
     status = torch.full(x0.shape[:-1], OK, dtype=torch.int8, device=x0.device)
-    reached = torch.full(status.shape, layout.t[-1], dtype=torch.float64, device=x0.device)
-    return Solution(t, x, status, f"success: {steps} steps", Stats(steps, calls, calls, engine="fused"), flow, source,
-                    reached, {**REASONS, STEP_FAILED: scheme.failure})
+    reached = torch.full(status.shape, layout.stops[-1], dtype=torch.float64, device=x0.device)
+    return Solution(t, x, status, f"success: {layout.steps} steps", Stats(layout.steps, calls, calls, engine="fused"),
+                    flow, source, reached, {**REASONS, STEP_FAILED: scheme.failure})
 
 
 def _again(flow: Inclusion, scheme: Scheme, otherwise: Callable[[Tensor, Plan], Solution], x: Tensor, part: Plan
@@ -131,7 +136,7 @@ def _run(n: _Numbers) -> float:
 
     _, networks, batch, d = n.x.shape
     m = n.weights[0].shape[2]
-    width = _width(batch, WIDE if d + m <= FEW_ROWS else NARROW)
+    width = _width(batch, d, m)
     tiles = networks * -(-batch // width)
     constants = tuple(n.x.dtype.type(value) for value in (0.0, 0.5, 1.0))
 
@@ -147,8 +152,11 @@ def _run(n: _Numbers) -> float:
         return sum(pool.map(some, cuts[:-1], cuts[1:]))
 
 
-def _width(batch: int, widest: int) -> int:
+def _width(batch: int, d: int, m: int) -> int:
     """Samples of a tile: tiles of about equal width, whole vectors where there are many samples."""
+    if batch <= FEW and m * d >= SMALL:
+        return 1
+    widest = WIDE if d + m <= FEW_ROWS else NARROW
     width = -(-batch // -(-batch // widest))
     return width if width < 16 else -(-width // 16) * 16
 
@@ -174,21 +182,20 @@ def _weights_of(field: ResNetField, networks: int) -> tuple[Tensor, ...]:
 
 def _stretches(field: ResNetField, layout: Plan, dtype: torch.dtype) -> tuple[np.ndarray, ...]:
     """Stretches of equal steps between stops as ``advance`` reads them."""
-    t, saves = np.array(layout.t), np.array(layout.saves)
-    stops = np.unique(np.concatenate([saves, np.searchsorted(t, [k for k in field.knots if t[0] < k < t[-1]])]))
-    starts, counts = t[stops[:-1]], np.diff(stops)
-    lengths = np.diff(t[stops]) / counts
+    stops, counts = np.array(layout.stops), np.array(layout.counts or [1] * (len(layout.stops) - 1))
+    starts, spans = stops[:-1], np.diff(stops)
+    lengths = spans / counts
     pieces = np.zeros((len(counts), 4), np.int64)
     shares, slopes = np.zeros(pieces.shape), np.zeros(pieces.shape)
     for i, curve in enumerate(_curves(field)):
         if isinstance(curve, Curve):
-            middle = (starts + 0.5 * np.diff(t[stops]) - curve.t0) / curve.length
+            middle = (starts + 0.5 * spans - curve.t0) / curve.length
             pieces[:, i] = np.clip((middle + KNOT_TOLERANCE).astype(np.int64), 0, curve.pieces - 1)
         if isinstance(curve, PiecewiseLinear):
             shares[:, i] = (starts - (curve.t0 + pieces[:, i] * curve.length)) / curve.length
             slopes[:, i] = lengths / curve.length
-    rows = np.searchsorted(saves, stops[1:])
-    rows = np.where(saves[rows] == stops[1:], rows, 0)
+    rows = np.zeros_like(counts)
+    rows[np.array(layout.saved[1:]) - 1] = range(1, len(layout.saved))
     return pieces, shares, slopes, counts, lengths.astype(_NUMPY[dtype]), rows
 
 

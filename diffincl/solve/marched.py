@@ -51,13 +51,13 @@ def _marched(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme | Switchi
     error = _run(march, wanted, progress)
     if notice and notice.wanted:  # so seldom that steps are searched again rather than always kept
         march, wanted, F.notice, g.notice = prepared(), True, None, None
-        kinks.begin(x0, layout.t[0])
+        kinks.begin(x0, layout.stops[0])
         error = _run(march, wanted, progress)
     x, multiplier = (march.again(x0, gradient == "checkpoint") if wanted else march.rows).stacked()
     c, again = march.clock, Resumed(multiplier, scheme, steps)
     stats = Stats(march.rounds, F.evaluations, g.evaluations, c.accepted.squeeze(-1), c.rejected.squeeze(-1))
     switches = march.switches.switches() if isinstance(scheme, SwitchingDP5 | ExactFlow) else None
-    t = torch.tensor([layout.t[k] for k in layout.saves], dtype=torch.float64)
+    t = torch.tensor(layout.times(), dtype=torch.float64)
     return Solution(t, x, march.status, _message(march, error), stats, flow, again, c.t.squeeze(-1), REASONS,
                     switches), error
 
@@ -126,7 +126,7 @@ def _polyhedral(g: ProxFunction) -> bool:
 
 
 def _require_resolvable(control: Adaptive | None, x0: Tensor, layout: Plan) -> None:
-    unit, first, last = torch.finfo(x0.dtype).eps, layout.t[0], layout.t[-1]
+    unit, first, last = torch.finfo(x0.dtype).eps, layout.stops[0], layout.stops[-1]
     if control is not None and unit * max(abs(first), abs(last)) > max(control.rtol, 4 * unit) * (last - first):
         raise ValueError(f"t = [{first:g}, …, {last:g}] is too far from 0 for times in "
                          f"{str(x0.dtype).removeprefix('torch.')}, the dtype of x0 and of the times that F gets: they "
@@ -155,23 +155,23 @@ def _binder(flow: Inclusion, scheme: Scheme | SwitchingDP5 | ExactFlow, F: Watch
 def _intervals(flow: Inclusion, layout: Plan, steps: Fixed | Adaptive | None) -> list[tuple[float, float]]:
     """Between knots; or the steps, if they are fixed."""
     if isinstance(steps, Fixed):
-        stops = list(layout.t)
+        stops = list(layout.boundaries())
     else:
-        first, last = layout.t[0], layout.t[-1]
+        first, last = layout.stops[0], layout.stops[-1]
         stops = [first, *(knot for knot in flow.field.knots if first < knot < last), last]
     return list(pairwise(stops))
 
 
 def _saves(layout: Plan) -> list[float]:
-    return [layout.t[k] for k in layout.saves[1:]]
+    return layout.times()[1:]
 
 
 def _differentiated(flow: Inclusion, x0: Tensor, layout: Plan) -> bool:
     """Whether somebody may take derivatives of the solution: in x0, in parameters, or in what F and g hold at first."""
-    F = flow.field.on(layout.t[0], layout.t[1])
-    t = torch.full((*x0.shape[:-1], 1), layout.t[0], dtype=x0.dtype, device=x0.device)
+    F = flow.field.on(layout.stops[0], layout.stops[1])
+    t = torch.full((*x0.shape[:-1], 1), layout.stops[0], dtype=x0.dtype, device=x0.device)
     value = F(t, x0.clone())  # if F changes it in place, the search will tell
-    known = (x0, *flow.field.parameters(), flow.g.prox(x0, 1.0, layout.t[0]))
+    known = (x0, *flow.field.parameters(), flow.g.prox(x0, 1.0, layout.stops[0]))
     return any(v.requires_grad for v in known) or (isinstance(value, Tensor) and value.requires_grad)
 
 

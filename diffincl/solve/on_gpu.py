@@ -83,7 +83,7 @@ def is_quicker(flow: Inclusion, x0: Tensor, layout: Plan) -> bool:
     fits = _rows(d) * size <= STATE and 2 * m * _rows(d) * size <= CACHE
     in_torch = max(STEP, samples * (7 * d + 4 * m) * size / BANDWIDTH)
     fused = samples * 2 * m * _rows(d) * size / (4 * RATE)
-    return fits and in_torch > 2 * fused and (len(layout.t) - 1) * in_torch > WORTH
+    return fits and in_torch > 2 * fused and layout.steps * in_torch > WORTH
 
 
 def advance(x: Tensor, points: Tensor, weights: Sequence[Tensor], stretches: Sequence[np.ndarray],

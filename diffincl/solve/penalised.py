@@ -36,7 +36,7 @@ class Penalised:
 
 def solve_penalised(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Penalty, progress: bool) -> Solution:
     """Integrate the penalised ODE, as one system: if one sample stops it, all stop there."""
-    times, message, evaluations = [layout.t[k] for k in layout.saves], "success", 0
+    times, message, evaluations = layout.times(), "success", 0
     status = torch.full(x0.shape[:-1], OK, dtype=torch.int8, device=x0.device)
     try:
         x, evaluations = scheme.integrate(flow, x0, times, progress=progress)

@@ -45,12 +45,12 @@ BLOCK, BLOCK_BYTES, GPU_BYTES, STACKED = 64, 2**19, 2**27, 2048
 def solve_planned(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme, gradient: str, throw: bool,
                   progress: bool, kinks: Crossings) -> tuple[Solution, FieldShapeError | None]:
     """Repeat the scheme's step along the plan; up to the first failure, if ``throw``."""
-    every = len(layout.saves) == len(layout.t)
-    in_place = InPlace(flow, layout, x0, every) if goes_in_place(flow, scheme, x0) else None
-    in_place = Replayed(flow, layout, x0) if in_place is not None and is_replayed(in_place, x0) else in_place
+    every = len(layout.saved) == layout.steps + 1
+    in_place = InPlace(flow, scheme, layout, x0, every) if goes_in_place(flow, scheme, x0) else None
+    in_place = Replayed(flow, scheme, layout, x0) if in_place is not None and is_replayed(in_place, x0) else in_place
     run = Planned(Steps(flow, scheme, layout, x0, in_place), x0, kinks)
     if in_place is None and gradient == "checkpoint" and torch.is_grad_enabled() and _check.plain_autograd():
-        tape = Tape(x0, len(layout.t) - 1, flow.field.parameters())
+        tape = Tape(x0, layout.steps, flow.field.parameters())
         run.x = x0.detach()
         with tape.recording():
             run.through(throw, progress, tape)
@@ -62,7 +62,7 @@ def solve_planned(flow: Inclusion, x0: Tensor, layout: Plan, scheme: Scheme, gra
 
 def planned_again(flow: Inclusion, scheme: Scheme, gradient: str, x: Tensor, part: Plan) -> Solution:
     """Steps of a solve taken again along a part of its plan."""
-    kinks = Crossings(flow.g, x, part.t[0])
+    kinks = Crossings(flow.g, x, part.stops[0])
     solution, error = solve_planned(flow, x, part, scheme, gradient, throw=False, progress=False, kinks=kinks)
     if error:
         raise error
@@ -76,18 +76,19 @@ class Steps:
                  in_place: InPlace | Replayed | None = None):
         self.flow, self.scheme, self.plan, self.in_place = flow, scheme, plan, in_place
         self.F, self.g = WatchedField(x0), WatchedProx(flow.g)
-        self.times = torch.tensor(plan.t, dtype=torch.float64).unbind()
+        self.ends = plan.boundaries()
+        self.times = torch.tensor(self.ends, dtype=torch.float64).unbind()
 
     def along(self, block: range, x: Tensor, states: list[Tensor], points: list[Tensor]) -> None:
         """Append the states after the steps of a block and the points whose prox they are."""
         if self.in_place is not None:
             self.in_place.along(block, x, states, points)
-            self.F.evaluations += len(block)
-            self.g.evaluations += len(block)
+            self.F.evaluations += self.in_place.calls * len(block)
+            self.g.evaluations += self.in_place.calls * len(block)
             return
         step, on, g, F = self.scheme.step, self.flow.field.on, self.g, self.F
         ends = slice(block.start, block.stop + 1)
-        for (a, b), (t, t_next) in zip(pairwise(self.plan.t[ends]), pairwise(self.times[ends]), strict=True):
+        for (a, b), (t, t_next) in zip(pairwise(self.ends[ends]), pairwise(self.times[ends]), strict=True):
             F.F = on(a, b)
             if g.limited:
                 g.begin(x, t)
@@ -98,7 +99,7 @@ class Steps:
     def residual(self, k: int, x: Tensor) -> Tensor:
         """How far step k of an implicit scheme, from ``x``, stays from its root, (*batch,)."""
         assert isinstance(self.scheme, Implicit)
-        (a, b), (t, t_next) = self.plan.t[k:k + 2], self.times[k:k + 2]
+        (a, b), (t, t_next) = self.ends[k:k + 2], self.times[k:k + 2]
         return self.scheme.residual(self.flow.field.on(a, b), self.flow.g, t, t_next, b - a, x.detach())
 
 
@@ -107,13 +108,13 @@ class Planned:
 
     def __init__(self, steps: Steps, x0: Tensor, kinks: Crossings):
         self.along, self.plan, self.x0, self.x, self.kinks = steps, steps.plan, x0, x0, kinks
-        self.every_step_saved = len(self.plan.saves) == len(self.plan.t)
-        self.at_save = frozenset(self.plan.saves)
+        self.every_step_saved = len(self.plan.saved) == self.plan.steps + 1
+        self.at_save = frozenset(self.plan.saves())
         self.saved: list[Tensor] = []
         self.before: list[Tensor] = []  # the state before the last step to each save time, where steps lie between
         self.steps = 0
         self.status = torch.zeros(x0.shape[:-1], dtype=torch.int8, device=x0.device)
-        self.reached = torch.full(self.status.shape, self.plan.t[0], dtype=torch.float64, device=x0.device)
+        self.reached = torch.full(self.status.shape, self.plan.stops[0], dtype=torch.float64, device=x0.device)
         self.lost: Tensor | None = None  # the step from which on each sample is NaN
         self.failure = ""
         self.error: FieldShapeError | None = None
@@ -137,7 +138,7 @@ class Planned:
 
     def _blocks(self, length: int, progress: bool) -> Iterator[range]:
         """The steps, ``length`` at a time."""
-        total = len(self.plan.t) - 1
+        total = self.plan.steps
         blocks = (range(start, min(start + length, total)) for start in range(0, total, length))
         if not progress:
             yield from blocks
@@ -162,7 +163,7 @@ class Planned:
         if not states:
             return False
         for k, x in enumerate(states):
-            self.kinks.see(x, self.plan.t[block[k] + 1])
+            self.kinks.see(x, self.along.ends[block[k] + 1])
         self.steps += len(states)
         failed = False
         if not _sums_are_finite(points, states[-1]):
@@ -176,7 +177,7 @@ class Planned:
             self.before += [keep(states[k - 1] if k else self.x) for k in rows]
         self.x = states[-1]
         going = (self.status == OK) | (self.status == FIELD_MISSHAPEN)
-        self.reached = torch.where(going, self.plan.t[block.start + len(states)], self.reached)
+        self.reached = torch.where(going, self.along.ends[block.start + len(states)], self.reached)
         return failed
 
     def _blank(self, block: range, states: list[Tensor], points: Tensor) -> tuple[list[Tensor], bool]:
@@ -191,9 +192,9 @@ class Planned:
         if self.along.g.limited:
             kind = torch.where(self.along.g.left, LEFT_TUBE, kind)
         self.status = torch.where(news, kind, self.status).to(torch.int8)
-        starts = torch.tensor(self.plan.t, dtype=torch.float64, device=news.device)[block.start:block.stop]
+        starts = torch.tensor(self.along.ends, dtype=torch.float64, device=news.device)[block.start:block.stop]
         self.reached = torch.where(news, starts[first], self.reached)
-        never = torch.full_like(first, len(self.plan.t))
+        never = torch.full_like(first, self.plan.steps + 1)
         self.lost = torch.where(news, block.start + first, never if self.lost is None else self.lost)
         if bool(news.any()) and not self.failure:
             i = _check.first(news & (first == first[news].min())) if news.ndim else ()
@@ -203,7 +204,7 @@ class Planned:
 
     def _describe(self, sample: tuple[int, ...], step: int, kind: int, x: Tensor) -> str:
         """What happened to a sample in a step from ``x``."""
-        a, b = self.plan.t[step:step + 2]
+        a, b = self.along.ends[step:step + 2]
         reason = self.along.g.refusal(sample, b - a) if kind == LEFT_TUBE else self.reasons[kind]
         if kind == STEP_FAILED and isinstance(self.along.scheme, Implicit):
             left = self.along.residual(step, x)[sample]
@@ -232,12 +233,11 @@ class Planned:
 
     def solution(self, again: Callable[[Tensor, Plan], Solution]) -> Solution:
         """What has been computed so far; ``again`` takes steps again."""
-        ends, scheme = self.plan.saves[:1 + len(self.saved)], self.along.scheme
+        plan, scheme = self.plan, self.along.scheme
         x = torch.stack([self.x0, *self.saved])
-        t = torch.tensor([self.plan.t[k] for k in ends], dtype=torch.float64)
+        t = torch.tensor(plan.times()[:len(x)], dtype=torch.float64)
         before = x[:-1] if self.every_step_saved or not self.before else torch.stack(self.before)
-        intervals = tuple((self.plan.t[k - 1], self.plan.t[k]) for k in ends[1:])
-        source = Retraced(scheme, intervals, before, self.plan.longest, again)
+        source = Retraced(scheme, plan.last_steps()[:len(self.saved)], before, plan.longest, again)
         stats = Stats(self.steps, self.along.F.evaluations, self.along.g.evaluations)
         return Solution(t, x, self.status, self._message(), stats, self.along.flow, source, self.reached, self.reasons)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..inclusion import Inclusion
+from ..schemes import Scheme
 from ..steps import Plan
 from . import on_gpu
 from .inplace import InPlace
@@ -34,8 +35,9 @@ class Replayed:
     States and points of a block are overwritten by the next block, its last state is not.
     """
 
-    def __init__(self, flow: Inclusion, plan: Plan, x0: Tensor):
-        self.plain, self.recording = (InPlace(flow, plan, x0, kept=False) for _ in range(2))
+    def __init__(self, flow: Inclusion, scheme: Scheme, plan: Plan, x0: Tensor):
+        self.plain, self.recording = (InPlace(flow, scheme, plan, x0, kept=False) for _ in range(2))
+        self.calls = self.plain.calls
         self.start = torch.empty_like(x0, requires_grad=False)
         self.possible = True
         self.recorded: range | None = None

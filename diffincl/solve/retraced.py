@@ -48,7 +48,7 @@ class Retraced:
         """Linear between the ends of the step that holds the time, and moved into the domain of g at that time."""
         save, save_next = solution.t[k:k + 2].tolist()
         steps = None if math.isinf(self.longest) else Fixed(self.longest)
-        t = plan(solution.flow.field, [save, save_next], steps).t
+        t = plan(solution.flow.field, [save, save_next], steps).boundaries()
         ends = [bisect_left(t, time) for time in times]
         x = self._states(solution, k, t, sorted({0, *(end - 1 for end in ends), *ends}))
         rows = []

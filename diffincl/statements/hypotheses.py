@@ -94,7 +94,7 @@ def steps_of(case: Case) -> list[tuple[float, Weights]]:
     """Length and weights (at its start) of every step between the save times."""
     field = case.flow.field
     assert isinstance(field, ResNetField)
-    return [(b - a, field.weights_on(a, b)(a)) for a, b in pairwise(plan(field, case.t).t)]
+    return [(b - a, field.weights_on(a, b)(a)) for a, b in pairwise(plan(field, case.t).stops)]
 
 
 def above(limit: float | None = None) -> Hypothesis:

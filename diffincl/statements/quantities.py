@@ -84,7 +84,7 @@ def pieces(case: Case, rate: str = "global", p: float = 2, t: Tensor | None = No
     if not is_searched(case.flow.field):
         return pieces_of(case.flow, layout, rate, p)
     assert isinstance(case.flow.field, ResNetField)
-    layer, left, right = _at_both_ends(case.flow.field, list(pairwise(layout.t)))
+    layer, left, right = _at_both_ends(case.flow.field, list(pairwise(layout.boundaries())))
     by_name = [[_lipschitz(w, p), RATE[rate](w, p), norm(_apply(w.A2, torch.relu(w.b1)) - w.b2, p)]
                for w in ([left] if right is left else [left, right])]
     L, nu, drift = (torch.stack([a, 0.5 * (a + b), b], -1)[layer]
@@ -133,7 +133,7 @@ RATE = {"global": _lipschitz, "centred": _centred, "scaled": _scaled}
 
 def at_saves(pieces: Pieces, curve: Tensor) -> Tensor:
     """A curve at the save times after the first, with room for rounding."""
-    rows = curve[list(pieces.plan.saves)[1:]]
+    rows = curve[list(pieces.plan.saves())[1:]]
     return rows if pieces.status == SEARCHED else rows * pieces.slack
 
 
@@ -166,7 +166,7 @@ def carry(start: Tensor, z: Tensor, added: Tensor) -> Tensor:
 
 def at_ends(field: Field, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """F at both ends of every interval of the times, its limits from inside, (T − 1, *batch, d) each."""
-    steps = list(pairwise(plan(field, t).t))
+    steps = list(pairwise(plan(field, t).stops))
     if isinstance(field, ResNetField) and not field.time_dependent_within_a_step:
         return _at_rest(field, steps, x)
     rows = []
