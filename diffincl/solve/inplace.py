@@ -27,10 +27,11 @@ def goes_in_place(flow: Inclusion, scheme: Scheme, x0: Tensor) -> bool:
 
 
 class InPlace:
-    """Steps of ``ForwardEuler`` or ``ProxHeun`` along a plan; states are written into new memory only if all of them are ``kept``.
+    """Steps of ``ForwardEuler`` or ``ProxHeun`` along a plan.
 
-    Otherwise those of a block are overwritten by the block after the next. Every state has memory of its own: the bits
-    of a matrix product may depend on where its factors begin.
+    States are written into new memory only if all of them are ``kept``. Otherwise those of a block are overwritten by
+    the block after the next. Every state has memory of its own: the bits of a matrix product may depend on where its
+    factors begin.
     """
 
     def __init__(self, flow: Inclusion, scheme: Scheme, plan: Plan, x0: Tensor, kept: bool):

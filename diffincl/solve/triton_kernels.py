@@ -2,8 +2,7 @@
 
 A program takes a tile (D, SAMPLES) of one network through all steps. Every thread has some samples to itself: their
 states stay in its registers, and no thread waits for another. The weights, the same for all of them, are read entry by
-entry from the nearest cache. Rows d … D − 1, of the weights too, are
-zeros.
+entry from the nearest cache. Rows d … D − 1, of the weights too, are zeros.
 """
 
 from __future__ import annotations
