@@ -178,12 +178,11 @@ class Stage(InclusionLayer):
     def cap_(self, turns: int) -> None:
         """Shorten the A of "s" whose norm, from below, is over the margin."""
         A, v = self.weight, self.directions
-        apply = torch.func.vmap(lambda v, A: self.field.affine(v, A, None))
-        back = torch.func.vmap(lambda w, A: self.field.affine(w, self.field.adjoint(A), None))
+        adjoint = torch.stack([self.field.adjoint(A_k) for A_k in A]) if self.image else A.mT
         size = torch.zeros(len(A))
         for _ in range(turns):
-            w = apply(v, A)
-            v = back(w, A)
+            w = self.field.each(v, A)
+            v = self.field.each(w, adjoint)
             before, after = (vector_norm(u.flatten(1), dim=1) for u in (w, v))
             v = v / after.clamp_min(1e-30).reshape(-1, *[1] * (v.ndim - 1))
             size = after / before.clamp_min(1e-30)  # ‖Aᵀw‖/‖w‖, from below
@@ -255,6 +254,12 @@ class Stage(InclusionLayer):
         for w, (a, b) in zip(self.layers(), pairwise(self.times), strict=True):
             values.append(values[-1] * euler_factor(maps, w.A1, w.A2, b - a, self.image, status).value * ROOM)
         return torch.tensor(values, dtype=torch.float64)
+
+    def kept(self, samples: int) -> int:
+        """Bytes that the layers keep for the backward pass of a batch: a state and the hidden units of every layer."""
+        A1 = self.field.weights_now().A1
+        hidden, width = A1.shape[:2]
+        return self.depth * samples * (width + hidden) * math.prod(self.image) * A1.element_size()
 
     def cost(self) -> Tensor:
         """∫(‖A1‖² + ‖A2‖²)dt in the Frobenius norm of matrices or kernels (theory C8)."""
