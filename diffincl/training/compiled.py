@@ -30,9 +30,9 @@ def _require_compiler(device: torch.device) -> None:
     try:
         torch.compile(_tried, dynamic=False)(torch.zeros(4, device=device))
     except Exception as error:  # whatever the back end raises: no compiler, no headers of Python, no Triton
-        tool = "a C++ compiler (on Debian and Ubuntu: apt install g++ python3-dev)" if device.type == "cpu" else "Triton"
+        tool = "a C++ compiler (on Debian: apt install g++ python3-dev)" if device.type == "cpu" else "Triton"
         why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ValueError(f"compile needs {tool} that torch.compile can use here; it says: {why} Install it, or leave "
+        raise ValueError(f"compile needs {tool} that torch.compile can use here; it says: {why}. Install it, or leave "
                          f"compile out: the same training, uncompiled.") from error
 
 

@@ -44,8 +44,8 @@ class Recipe:
     schedule : "cosine" (the lr falls to 0 along half a wave, epoch by epoch) or "constant"
     gradient : "backprop", "checkpoint" or "auto"
         Whether every state is kept for the backward pass, or some are and the layers computed again; see ``solve``.
-        "auto": "backprop" while the layers keep at most 1 GiB (2³⁰ bytes) for a batch, "checkpoint" beyond; of relatives
-        of the ResNet family, whose states are always kept, "backprop".
+        "auto": "backprop" while the layers keep at most 1 GiB (2³⁰ bytes) for a batch (`Stage.kept`), "checkpoint"
+        beyond. Relatives of the ResNet family always keep every state.
     precision : "float32", or "bfloat16" (automatic mixed precision: weights and states stay in float32)
     augment : bool
         Whether batches get the usual augmentation of the data set.

@@ -16,9 +16,9 @@ from ..data import ImageData
 from ..nn import ImageResNet, Network
 from ..solution import SolveError
 from . import company
+from .compiled import compiled
 from .faults import fault
 from .measures import control_exponent, dead, quick_factors, share_correct
-from .compiled import compiled
 from .recipe import Recipe
 from .refine import refined
 
