@@ -14,7 +14,7 @@ import torch
 
 from diffincl import bounds, cli, data, rates, training
 from diffincl.nn import DenseResNet, ImageResNet, Stage
-from diffincl.rates import chains
+from diffincl.rates import chains, conv, factor
 from diffincl.training import Job, Recipe, Trainer, compiled, load_network, trainer
 from diffincl.training.measures import blocks_factor, quick_factors
 
@@ -335,9 +335,9 @@ def test_the_norms_of_all_layers_are_found_from_below(image):
 @pytest.mark.parametrize("build", [dense, partial(dense, "s"), images, partial(images, "s")])
 def test_an_epoch_looks_at_the_norms_once(digits, build, monkeypatch):
     net, calls, real = build().eval(), [], Stage.factor
-    factor, blocks = float(net.sensitivity(rate="global").value), blocks_factor(net)
+    expected = float(net.sensitivity(rate="global").value), blocks_factor(net)
     monkeypatch.setattr(Stage, "factor", lambda stage, *args, **more: calls.append(stage) or real(stage, *args, **more))
-    assert quick_factors(net) == (factor, blocks)
+    assert quick_factors(net) == expected
     assert len(calls) == len(net.stages)
 
 
@@ -349,17 +349,18 @@ def test_the_multipliers_of_a_certificate_are_optimised_once(build, monkeypatch)
     A1, A2 = (torch.stack(A).detach() for A in zip(*((w.A1, w.A2) for w in stage.layers()), strict=True))
     h = torch.tensor(stage.times, dtype=torch.float64).diff()
     least = torch.minimum(stage.factors().value[-1], rates.chain(A1, A2, h, image=stage.image))
-    seen, real = [], rates.conv.step_multipliers if stage.image else rates.step_multipliers
+    seen, real = [], conv.optimised_multipliers if stage.image else rates.step_multipliers
 
-    def counting(*args, **more):
-        seen.append(more)
-        return real(*args, **more)
+    def counting(*args):
+        seen.append(args)
+        return real(*args)
 
-    monkeypatch.setattr(rates.conv if stage.image else rates, "step_multipliers", counting)
-    monkeypatch.setattr(chains, "step_multipliers", counting)
-    monkeypatch.setattr(chains, "dense_multipliers", counting)
+    for module, name in ([(conv, "optimised_multipliers")] if stage.image else
+                         [(rates, "step_multipliers"), (factor, "step_multipliers"), (chains, "dense_multipliers")]):
+        monkeypatch.setattr(module, name, counting)
     assert float(stage.factor().value) == pytest.approx(float(least), rel=1e-6)
-    assert len(seen) == 1
+    # Weights that move within a layer have others at its end, with a factor of their own.
+    assert len(seen) == 1 + stage.field.time_dependent_within_a_step
 
 
 def test_the_chain_is_that_of_the_layers_as_they_are_stepped(monkeypatch):
