@@ -228,7 +228,7 @@ def show(what: str, runs: dict[str, Callable[[], object]], repeats: int) -> dict
     """One line: milliseconds of each, and the first divided by each."""
     found = interleaved(runs, repeats)
     first = next(iter(found.values()))
-    print(f"{what:52}" + "  ".join(f"{name} {value:.3g}ms ({first / value:.2f})" for name, value in found.items()),
+    print(f"{what:54}" + "  ".join(f"{name} {value:.3g}ms ({first / value:.2f})" for name, value in found.items()),
           flush=True)
     return {"what": what, **found}
 
