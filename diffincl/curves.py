@@ -67,6 +67,8 @@ class Curve(nn.Module):
 
     def pieces_along(self, ends: tuple[float, ...]) -> list[int]:
         """The piece of each of successive steps; of the steps last asked for they are remembered."""
+        if torch.compiler.is_compiling():  # nothing may be remembered there
+            return [self.piece((a + b) / 2) for a, b in pairwise(ends)]
         if self._steps[0] != ends:
             self._steps = ends, [self.piece((a + b) / 2) for a, b in pairwise(ends)]
         return self._steps[1]

@@ -23,9 +23,12 @@ ABOUT = {
     "momentum": "of sgd", "weight_decay": "of the optimiser", "batch": "samples a step, of all processes together",
     "clip": "largest norm of the gradient; none for any", "control": "λ of (λ/2)∫(‖A1‖² + ‖A2‖²)dt",
     "smoothness": "factor of ∫‖θ'‖²dt", "temperature": "of the cross entropy", "schedule": "cosine or constant",
-    "gradient": "backprop or checkpoint (less memory)", "precision": "float32 or bfloat16 (mixed)",
+    "gradient": "backprop, checkpoint (less memory), or auto: checkpoint where a batch takes more than 1 GiB",
+    "precision": "float32 or bfloat16 (mixed)",
     "augment": "whether batches are augmented: yes or no", "refine": "epochs before which the depth is doubled: 20,40",
-    "seed": "of weights, order and augmentation", "depth": "layers (of each stage)", "width": "of the dense network",
+    "seed": "of weights, order and augmentation",
+    "compile": "through torch.compile, which needs a C++ compiler: yes or no",
+    "depth": "layers (of each stage)", "width": "of the dense network",
     "widths": "channels of the stages of the image network: 16,32,64", "kernel": "side of its kernels",
     "horizon": "T; a layer has length T/depth",
     "curves": "weights constant or linear on the pieces", "limit": "of h‖A‖² in variant s, at most 2",
@@ -51,9 +54,10 @@ def add_train(commands: Any) -> None:
         if option.name in ABOUT:
             default = option.default
             assert default is not MISSING
+            alone = {"nargs": "?", "const": True} if default is False else {}  # --compile is --compile yes
             parser.add_argument(f"--{option.name.replace('_', '-')}", default=default, metavar="X",
                                 type=_reader(option.name, default), help=f"{ABOUT[option.name]} (default "
-                                f"{_shown(default)})")
+                                f"{_shown(default)})", **alone)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in DIR, bit for bit")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default cpu)")

@@ -92,7 +92,8 @@ def test_resnet_s_is_nonexpansive_along_the_chain(image):
 def test_every_multiplier_is_a_certificate_or_none():
     """Random Λ and M: a bound above the worst slopes where they are definite, infinite where not."""
     A1, A2 = draw(3, 5, 4, size=0.7), draw(3, 4, 5, seed=4, size=0.7)
-    layers, inner = chains._matrices(A1, A2, 0.4)
+    layers = chains._matrices(A1, A2, 0.4)
+    inner = rates.step_multipliers(A1, A2, layers.h)
     worst, found = worst_slopes(A1, A2, 0.4), []
     outer, inner = chains._start(layers, inner)
     for seed in range(40):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from .. import norms, rates
+from .. import _check, norms, rates
 from ..fields import ResNetDField, ResNetSField, Weights
 from ..functions import Orthant
 from ..inclusion import Inclusion
@@ -33,7 +33,8 @@ PUSHED = (ForwardEuler, ProxHeun, ImplicitEuler, Trapezoid)
 
 
 def discrete_sensitivity(flow: Inclusion, t: Tensor | list[float], scheme: Scheme | None = None,
-                         rate: str = "scaled", p: float = 2, *, steps: Fixed | None = None) -> Bound:
+                         rate: str = "scaled", p: float = 2, *, steps: Fixed | None = None,
+                         multiplier: Tensor | None = None) -> Bound:
     """‖x_k − y_k‖ <= curve_k·‖x_0 − y_0‖ for the steps of a scheme: the product of its factors (D1, D3, D4, D7).
 
     Parameters
@@ -47,11 +48,19 @@ def discrete_sensitivity(flow: Inclusion, t: Tensor | list[float], scheme: Schem
         √(1 + 2hμ + h²L²) (D4) and, where A2 = A1ᵀ, max(1, h‖A‖² − 1) (D3); for p = 1, inf the least of 1 + hL and
         max(1 + hμ, hL − 1). "step" and "best" also take the factor R8.
     p : 2; with a coordinatewise g and rate "global", "measure", "exact", "weighted" or "best" also 1 or inf
+    multiplier : Tensor (steps, *weights, m), positive, optional
+        Λ of R8 for the weights at the start of every step, which "step" and "best" optimise if it is not given (most of
+        their time); any is a certificate.
 
     Returns
     -------
     Bound
         ``curve`` of shape (T,), or (T, *weights) for an ensemble; infinite where a scheme has no factor.
+
+    Raises
+    ------
+    ValueError
+        If there is not one multiplier a step and hidden unit, or one is not positive.
 
     Examples
     --------
@@ -66,7 +75,7 @@ def discrete_sensitivity(flow: Inclusion, t: Tensor | list[float], scheme: Schem
     scheme = ForwardEuler() if scheme is None else scheme
     require_hypothesis(flow)
     pieces = pieces_of(flow, plan(flow.field, t, steps), rate, p)
-    curve = product_of_factors(pieces, scheme, rate)
+    curve = product_of_factors(pieces, scheme, rate, multiplier)
     curve = pieces.back(torch.where(curve == 1, 1.0, curve * pieces.slack))
     return pieces.bound(curve, f"{_label(scheme, rate)} with {pieces.rung}", SENSITIVITY, p)
 
@@ -114,10 +123,10 @@ def _structural(flow: Inclusion, pieces: Pieces, x0: Tensor, p: float) -> dict[s
     return {}
 
 
-def product_of_factors(pieces: Pieces, scheme: Scheme, rate: str) -> Tensor:
+def product_of_factors(pieces: Pieces, scheme: Scheme, rate: str, multiplier: Tensor | None = None) -> Tensor:
     """D1 (D3, D4, D7) at every boundary, (K + 1, *weights): the scheme's own bound repeated from 1, without drift."""
     rows = [torch.ones_like(pieces.rate[0, ..., 0])]
-    for c in step_constants(pieces, rate, drift=torch.zeros_like(pieces.rate)):
+    for c in step_constants(pieces, rate, torch.zeros_like(pieces.rate), multiplier):
         rows.append(scheme.bound(rows[-1], c))
     return torch.stack(rows)
 
@@ -155,13 +164,14 @@ def growth_of_symmetric_layers(pieces: Pieces, size: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def step_constants(pieces: Pieces, rate: str, drift: Tensor) -> list[StepConstants]:
+def step_constants(pieces: Pieces, rate: str, drift: Tensor, multiplier: Tensor | None = None
+                   ) -> list[StepConstants]:
     """The constants of every step, for the scheme's own bound."""
     def transposed(w: Weights | None) -> Tensor:
         return torch.tensor(False) if w is None else rates.transposed(w)
 
     left, right = transposed(pieces.left), transposed(pieces.right)
-    step = _by_step(pieces, pieces.left, rate)
+    step = _by_step(pieces, pieces.left, rate, multiplier)
     step_end = step if pieces.right is pieces.left else _by_step(pieces, pieces.right, rate)
     start = torch.minimum(step, _euler_factor(pieces, pieces.lipschitz[..., 0], pieces.rate[..., 0], left, rate))
     end = torch.minimum(step_end, _euler_factor(pieces, pieces.lipschitz[..., 2], pieces.rate[..., 2], right, rate))
@@ -188,10 +198,13 @@ def _euler_factor(pieces: Pieces, lipschitz: Tensor, one_sided: Tensor, transpos
     return torch.minimum(torch.minimum(1 + hL, by_side), by_symmetry)
 
 
-def _by_step(pieces: Pieces, weights: Weights | None, rate: str) -> Tensor:
+def _by_step(pieces: Pieces, weights: Weights | None, rate: str, multiplier: Tensor | None = None) -> Tensor:
     """R8 of every step, (K, *weights), where the rate asks for it; infinite elsewhere."""
     if rate not in ("step", "best") or weights is None or pieces.p != 2:
         return torch.full_like(pieces.rate[..., 0], torch.inf)
+    if multiplier is not None and multiplier.shape != weights.A1.shape[:-1]:
+        raise ValueError(f"multiplier must have shape {tuple(weights.A1.shape[:-1])}, one a step and hidden unit; got "
+                         f"{_check.describe(multiplier)}.")
     # Steps of one interval that differ in length by rounding only share the longest: the factor grows with h.
     kind = torch.arange(len(pieces.h)) if pieces.interval is None else pieces.interval
     length = torch.round(torch.log(pieces.h) * 1e9).to(torch.int64)
@@ -199,7 +212,8 @@ def _by_step(pieces: Pieces, weights: Weights | None, rate: str) -> Tensor:
     members = [(which == k).nonzero()[:, 0] for k in range(groups.shape[1])]
     h, first = torch.stack([pieces.h[k].amax() for k in members]), torch.stack([k[0] for k in members])
     A1, A2 = weights.A1[first], weights.A2[first]
-    return rates.step(A1, A2, h.reshape(-1, *[1] * (A1.ndim - 3)))[which]
+    lam = None if multiplier is None else multiplier[first]
+    return rates.step(A1, A2, h.reshape(-1, *[1] * (A1.ndim - 3)), multiplier=lam)[which]
 
 
 def _label(scheme: Scheme, rate: str) -> str:

@@ -19,7 +19,7 @@ __all__ = ["ConvResNetDField", "ConvResNetField", "ConvResNetSField", "adjoint_k
 PADDINGS = ("zeros", "circular")
 
 
-def convolve(x: Tensor, A: Tensor, b: Tensor | None, padding_mode: str) -> Tensor:
+def convolve(x: Tensor, A: Tensor, b: Tensor | None, padding_mode: str, groups: int = 1) -> Tensor:
     """A * x + b, the size of the image kept: torch's conv1d or conv2d with padding k//2 on either side."""
     dims = A.ndim - 2
     batch = x.shape[:-dims - 1]
@@ -27,7 +27,8 @@ def convolve(x: Tensor, A: Tensor, b: Tensor | None, padding_mode: str) -> Tenso
     half = [k // 2 for k in A.shape[2:]]
     if padding_mode == "circular":
         images, half = F.pad(images, [side for k in half[::-1] for side in (k, k)], mode="circular"), [0] * dims
-    value = F.conv1d(images, A, b, padding=half[0]) if dims == 1 else F.conv2d(images, A, b, padding=half)
+    conv = F.conv1d if dims == 1 else F.conv2d
+    value = conv(images, A, b, padding=half, groups=groups)
     return value if len(batch) < 2 else value.reshape(*batch, *value.shape[1:])
 
 
@@ -85,6 +86,11 @@ class ConvResNetField(LayeredField):
     def adjoint(self, A: Tensor) -> Tensor:
         """The kernel of the adjoint."""
         return adjoint_kernel(A)
+
+    def each(self, x: Tensor, A: Tensor) -> Tensor:
+        """A_k * x_k, (N, m, *image), for kernels (N, m, d, *k) and states (N, d, *image)."""
+        value = convolve(x.flatten(0, 1).unsqueeze(0), A.flatten(0, 1), None, self.padding_mode, groups=len(A))
+        return value.reshape(*A.shape[:2], *x.shape[2:])
 
     @property
     def features(self) -> int:

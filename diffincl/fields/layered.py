@@ -41,6 +41,10 @@ class LayeredField(Field):
         """The weight of the adjoint map Aᵀ."""
         raise NotImplementedError
 
+    def each(self, x: Tensor, A: Tensor) -> Tensor:
+        """A_k x_k for weights (N, ...) and states (N, *state), in one call."""
+        raise NotImplementedError
+
     def check_fit(self, weights: Weights) -> None:
         """Raise where the shapes of the weights do not fit."""
         raise NotImplementedError

@@ -56,6 +56,10 @@ class ResNetField(LayeredField):
         """Aᵀ."""
         return A.mT
 
+    def each(self, x: Tensor, A: Tensor) -> Tensor:
+        """A_k x_k, (N, m), for matrices (N, m, d) and states (N, d)."""
+        return (A @ x.unsqueeze(-1)).squeeze(-1)
+
     def moving_on(self, a: float, b: float, at: Callable[[float | Tensor], Weights]) -> FieldFunction:
         """F on [a, b] with weights that move within it; each sample may have its own time."""
         pieces = self.pieces_on(a, b)

@@ -69,9 +69,9 @@ class BlockNet(Network):
         """The argument of the head, (*batch, width)."""
         return self.blocks(self.features(x))
 
-    def sensitivity(self, status: str = "float", rate: str = "best") -> OperatorNorm:
+    def around(self, status: str, factors: Sequence[OperatorNorm]) -> OperatorNorm:
         """‖lift‖ times the factor of the blocks."""
-        return product(status, norms.dense(self.lift.weight.detach(), status=status), self.blocks.factor(status, rate))
+        return product(status, norms.dense(self.lift.weight.detach(), status=status), *factors)
 
 
 class ImageBlockNet(ImageResNet):

@@ -16,18 +16,22 @@ __all__ = ["euler_factor", "symmetric_factor"]
 ROOM = 1 + 16 * norms.UNIT
 
 
-def euler_factor(maps: Maps, A1: Tensor, A2: Tensor, h: float, image: Image | None, status: str) -> Certificate:
-    """The least of D1, R8 and, for convolutions, D4 with R3: √(1 + 2hμ + h²L²); R8 of a convolution needs the image."""
+def euler_factor(maps: Maps, A1: Tensor, A2: Tensor, h: float, image: Image | None, status: str,
+                 multiplier: Tensor | None = None) -> Certificate:
+    """The least of D1, R8 and, for convolutions, D4 with R3: √(1 + 2hμ + h²L²); R8 of a convolution needs the image.
+
+    ``multiplier`` (m,) is the Λ of R8, optimised if it is not given."""
     first, second = maps.norm(A1, image, status), maps.norm(A2, image, status)
     L = float(first.value * second.value) * ROOM
     choices = {"D1": (1 + h * L) * ROOM}
     if maps.dims == 0:
-        choices["R8"] = float(rates.step(A1, A2, h))
+        choices["R8"] = float(rates.step(A1, A2, h, multiplier=multiplier))
     else:
         mu = _scaled(maps, A1, A2, image, status)
         choices["D4 with R3"] = math.sqrt(1 + (2 * h * mu + (h * L) ** 2) * ROOM) * ROOM
         if image is not None:
-            choices["R8"] = float(rates.conv.step(A1, A2, maps.sides(image), h, padding_mode=maps.padding_mode))
+            choices["R8"] = float(rates.conv.step(A1, A2, maps.sides(image), h, multiplier=multiplier,
+                                                  padding_mode=maps.padding_mode))
     statement = min(choices, key=lambda name: choices[name])
     return Certificate(choices[statement], joint(first, second), statement)
 

@@ -112,12 +112,12 @@ class ImageResNet(Network):
             x = part(x)
         return self.close(self.mean(x))
 
-    def sensitivity(self, status: str = "float", rate: str = "best") -> OperatorNorm:
-        """The product of the factors of all parts, of the network in evaluation mode."""
+    def around(self, status: str, factors: Sequence[OperatorNorm]) -> OperatorNorm:
+        """The product of the factors of the stem, of all parts and of what follows them."""
         stem, _ = fold_batch_norm(self.stem.weight.detach(), None, self.open)
         close, _ = fold_batch_norm(torch.eye(self.close.num_features).to(stem), None, self.close)
-        parts = [as_norm(part.certificate()) if isinstance(part, Between) else part.factor(status, rate)
-                 for part in self.sequence]
+        found = iter(factors)
+        parts = [as_norm(part.certificate()) if isinstance(part, Between) else next(found) for part in self.sequence]
         return product(status, self.maps.norm(stem, self.image, status), *parts,
                        as_norm(self.mean.certificate(self.pixels)), norms.dense(close, status=status))
 

@@ -130,7 +130,9 @@ class InclusionLayer(nn.Module):
         assert isinstance(self.field, LayeredField)
         weight = self.field.b2.values
         kind = (x0.shape, x0.dtype, x0.device, weight.dtype, weight.device)
-        if self._fitting != kind:
+        if torch.compiler.is_compiling():  # what is remembered would have to be what it was when this was compiled
+            self.field.validate(x0)
+        elif self._fitting != kind:
             self.field.validate(x0)
             self._fitting = kind
 

@@ -113,7 +113,12 @@ class Network(nn.Module):
         return self.head(self.argument(x))
 
     def sensitivity(self, status: str = "float", rate: str = "best") -> OperatorNorm:
-        """Lipschitz factor in ℓ2 from the input to the argument of the head, from above; see ``Stage.factor``."""
+        """Lipschitz factor in ℓ2 from the input to the argument of the head, from above, in evaluation mode; see
+        ``Stage.factor``."""
+        return self.around(status, [part.factor(status, rate) for part in self.parts])
+
+    def around(self, status: str, factors: Sequence[OperatorNorm]) -> OperatorNorm:
+        """``sensitivity`` from the factors of ``parts``: those of what stands around them come with it."""
         raise NotImplementedError
 
 
@@ -185,9 +190,9 @@ class DenseResNet(Network):
         """The state after the layers, (*batch, width)."""
         return self.layers(self.features(x))
 
-    def sensitivity(self, status: str = "float", rate: str = "best") -> OperatorNorm:
+    def around(self, status: str, factors: Sequence[OperatorNorm]) -> OperatorNorm:
         """‖lift‖ times the factor of the layers."""
-        return product(status, norms.dense(self.lift.weight.detach(), status=status), self.layers.factor(status, rate))
+        return product(status, norms.dense(self.lift.weight.detach(), status=status), *factors)
 
 
 @contextmanager

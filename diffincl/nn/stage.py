@@ -178,12 +178,11 @@ class Stage(InclusionLayer):
     def cap_(self, turns: int) -> None:
         """Shorten the A of "s" whose norm, from below, is over the margin."""
         A, v = self.weight, self.directions
-        apply = torch.func.vmap(lambda v, A: self.field.affine(v, A, None))
-        back = torch.func.vmap(lambda w, A: self.field.affine(w, self.field.adjoint(A), None))
+        adjoint = torch.stack([self.field.adjoint(A_k) for A_k in A]) if self.image else A.mT
         size = torch.zeros(len(A))
         for _ in range(turns):
-            w = apply(v, A)
-            v = back(w, A)
+            w = self.field.each(v, A)
+            v = self.field.each(w, adjoint)
             before, after = (vector_norm(u.flatten(1), dim=1) for u in (w, v))
             v = v / after.clamp_min(1e-30).reshape(-1, *[1] * (v.ndim - 1))
             size = after / before.clamp_min(1e-30)  # ‖Aᵀw‖/‖w‖, from below
@@ -218,43 +217,57 @@ class Stage(InclusionLayer):
     def factor(self, status: str = "float", rate: str = "best") -> norms.OperatorNorm:
         """Lipschitz factor of the stage in ℓ2, from above: the last of ``factors``; with "best" at most R8 along all
         layers (`rates.chain`, seconds)."""
-        found = self.factors(status, rate)
-        last = found.value[-1]
-        if rate == "best" and not isinstance(self.field, Symmetric):
-            A1, A2 = (torch.stack(A) for A in zip(*((w.A1, w.A2) for w in self.layers()), strict=True))
-            last = torch.minimum(last, rates.chain(A1, A2, torch.tensor(self.times).diff(), image=self.image,
-                                                   padding_mode=self.padding_mode))
-        return norms.OperatorNorm(last, found.status)
+        if rate != "best" or isinstance(self.field, Symmetric):
+            found = self.factors(status, rate)
+            return norms.OperatorNorm(found.value[-1], found.status)
+        A1, A2 = (torch.stack(A).detach() for A in zip(*((w.A1, w.A2) for w in self.layers()), strict=True))
+        h, mode = torch.tensor(self.times, dtype=torch.float64).diff(), self.padding_mode
+        multiplier = (rates.conv.step_multipliers(A1, A2, self.image, h, padding_mode=mode) if self.image else
+                      rates.step_multipliers(A1, A2, h))
+        found = self._factors(status, rate, multiplier)
+        together = rates.chain(A1, A2, h, image=self.image, padding_mode=mode, multiplier=multiplier)
+        return norms.OperatorNorm(torch.minimum(found.value[-1], together), found.status)
 
-    @torch.no_grad()
     def factors(self, status: str = "float", rate: str = "best") -> norms.OperatorNorm:
         """Lipschitz factors of the first 0, 1, …, N layers in ℓ2, (N + 1,), from above: D3 for "s", else products over
         the layers: with "global" 1 + h‖A1‖‖A2‖ (an instant), with "best" the least of the ladder and R8, with another
         rate of the ladder, for dense layers, its product."""
+        return self._factors(status, rate, None)
+
+    @torch.no_grad()
+    def _factors(self, status: str, rate: str, multiplier: Tensor | None) -> norms.OperatorNorm:
+        """``factors``; R8 with a multiplier (N, m), or optimised."""
         if isinstance(self.field, Symmetric):
             size = self.norm_of(self.weight, status).value.max()
             layer = (self.h * size**2 * (1 + 8 * norms.UNIT) - 1).clamp_min(1.0)
             rounded_up = torch.where(layer > 1, 1 + self.depth * norms.UNIT, 1.0)
             return norms.OperatorNorm(layer ** torch.arange(self.depth + 1) * rounded_up, status)
         if self.image:
-            return norms.OperatorNorm(self._products_of_convolutions(status, rate), status)
-        bound = bounds.discrete_sensitivity(self.flow, self.t, rate=rate)
+            return norms.OperatorNorm(self._products_of_convolutions(status, rate, multiplier), status)
+        bound = bounds.discrete_sensitivity(self.flow, self.t, rate=rate, multiplier=multiplier)
         return norms.OperatorNorm(bound.curve, bound.status)
 
     def layers(self) -> list[Weights]:
         """The weights that each layer multiplies with."""
         return [self.field.weights_on(a, b)(a) for a, b in pairwise(self.times)]
 
-    def _products_of_convolutions(self, status: str, rate: str) -> Tensor:
+    def _products_of_convolutions(self, status: str, rate: str, multiplier: Tensor | None) -> Tensor:
         if rate == "global":
             norm = [self.norm_of(curve.values, status).value for name, curve in self.curves.items() if name[0] == "A"]
             pieces = norm if len(norm[0]) == self.pieces else [torch.maximum(v[:-1], v[1:]) for v in norm]
             layers = (1 + self.h * pieces[0] * pieces[1]).log().repeat_interleave(self.depth // self.pieces)
             return nn.functional.pad(layers.cumsum(0), (1, 0)).exp() * (1 + 1e-12)
         values, maps = [1.0], Maps(len(self.image), self.kernel, self.padding_mode)
-        for w, (a, b) in zip(self.layers(), pairwise(self.times), strict=True):
-            values.append(values[-1] * euler_factor(maps, w.A1, w.A2, b - a, self.image, status).value * ROOM)
+        chosen = [None] * self.depth if multiplier is None else multiplier
+        for w, (a, b), lam in zip(self.layers(), pairwise(self.times), chosen, strict=True):
+            values.append(values[-1] * euler_factor(maps, w.A1, w.A2, b - a, self.image, status, lam).value * ROOM)
         return torch.tensor(values, dtype=torch.float64)
+
+    def kept(self, samples: int) -> int:
+        """Bytes that the layers keep for the backward pass of a batch: a state and the hidden units of every layer."""
+        A1 = self.field.weights_now().A1
+        hidden, width = A1.shape[:2]
+        return self.depth * samples * (width + hidden) * math.prod(self.image) * A1.element_size()
 
     def cost(self) -> Tensor:
         """∫(‖A1‖² + ‖A2‖²)dt in the Frobenius norm of matrices or kernels (theory C8)."""

@@ -60,6 +60,7 @@ def step(A1: Tensor, A2: Tensor, h: float | Tensor, *, multiplier: Tensor | None
 
 def step_multipliers(A1: Tensor, A2: Tensor, h: Tensor) -> Tensor:
     """The diagonal Λ (*batch, m) that makes R8 least, h (*batch,)."""
+    A1, A2 = without_dead_units(*at_one_time(A1, A2)[::2])
     alive = (A1 != 0).any(-1) & (A2 != 0).any(-2)
     ratio = A2.norm(dim=-2) / A1.norm(dim=-1)
     start = torch.where(alive, ratio, 1.0).clamp(1e-24, 1e24)

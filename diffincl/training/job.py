@@ -78,9 +78,11 @@ class Job:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that the result depends on, by name."""
+        """All that the result depends on, but for rounding, by name."""
         flat = asdict(self)
-        return json.loads(json.dumps({**flat.pop("recipe"), **flat}))
+        settings = json.loads(json.dumps({**flat.pop("recipe"), **flat}))
+        del settings["compile"]
+        return settings
 
     def load_data(self, folder: str | Path | None = None) -> ImageData:
         """The data set; CIFAR comes from ``folder``."""
@@ -170,7 +172,7 @@ def load_network(folder: str | Path, say: Callable[[str], object] = print) -> Ne
     if state is None:
         raise FileNotFoundError(f"{folder} holds no whole checkpoint of diffincl train.")
     settings = dict(state["settings"])
-    recipe = {name: settings.pop(name) for name in asdict(Recipe())}
+    recipe = {name: settings.pop(name) for name in asdict(Recipe()) if name in settings}
     job = Job(**{**settings, "widths": tuple(settings["widths"])}, recipe=Recipe(**recipe))
     net = job.network(state["classes"], tuple(state["shape"]))
     for epoch in job.recipe.refine:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..nn import Network, Stage
 from ..solve import solve
 
-__all__ = ["blocks_factor", "control_exponent", "dead", "share_correct", "starts"]
+__all__ = ["blocks_factor", "control_exponent", "dead", "quick_factors", "share_correct", "starts"]
 
 PART = 1024  # samples evaluated at once
 
@@ -28,7 +28,14 @@ def share_correct(net: torch.nn.Module, x: Tensor, y: Tensor) -> float:
 
 def blocks_factor(net: Network) -> float:
     """Lipschitz factor of all layers together, from above, at the rate that takes no time."""
-    return math.prod(float(part.factor(rate="global").value) for part in net.parts)
+    return quick_factors(net)[1]
+
+
+def quick_factors(net: Network) -> tuple[float, float]:
+    """Lipschitz factors from the input to the argument of the head and of all layers together, from above, at the rate
+    that takes no time; the norms of the layers are computed once for both."""
+    parts = [part.factor(rate="global") for part in net.parts]
+    return float(net.around("float", parts).value), math.prod(float(part.value) for part in parts)
 
 
 @torch.no_grad()

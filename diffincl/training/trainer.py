@@ -16,14 +16,17 @@ from ..data import ImageData
 from ..nn import ImageResNet, Network
 from ..solution import SolveError
 from . import company
+from .compiled import compiled
 from .faults import fault
-from .measures import blocks_factor, control_exponent, dead, share_correct
+from .measures import control_exponent, dead, quick_factors, share_correct
 from .recipe import Recipe
 from .refine import refined
 
 __all__ = ["Metrics", "Trainer"]
 
 LOOKED_AT = 512  # test samples on which dead units are counted
+KEPT = 2**30  # bytes that gradient "auto" lets the layers keep for a batch
+LARGE = 256  # pixels from which a CPU convolves quicker with the channels last (benchmarks/training.py)
 
 Metrics = dict[str, float | int | None]
 
@@ -77,7 +80,7 @@ class Trainer:
         company.share_norms(self.net)
         self.optimiser = recipe.optimiser_for(self.net.parameters())
         self.order, self.noise = Generator().manual_seed(recipe.seed), Generator().manual_seed(recipe.seed)
-        self._set_gradient()
+        self._prepare()
         company.agree(self.net.state_dict().values())
 
     @property
@@ -139,8 +142,9 @@ class Trainer:
         net, data, recipe = self.net.eval(), self.data, self.recipe
         exponent = control_exponent(net, loss, recipe.control, recipe.smoothness) if recipe.control else None
         units, features = dead(net, data.test_x[:LOOKED_AT])
+        factor, blocks = quick_factors(net)
         return {"test": share_correct(net, data.test_x, data.test_y),
-                "factor": float(net.sensitivity(rate="global").value), "blocks": blocks_factor(net),
+                "factor": factor, "blocks": blocks,
                 "certified": float(net.sensitivity().value) if self.done == recipe.epochs else None,
                 "exponent": exponent,
                 "depth_free": math.exp(exponent) if exponent is not None and exponent < 700 else None,
@@ -168,7 +172,7 @@ class Trainer:
         x, y = self.data.train_x[rows], self.data.train_y[rows]
         if self.recipe.augment:
             x = self.data.augment(x, self.noise)
-        x, y = company.mine(x), company.mine(y)
+        x, y = self._laid_out(company.mine(x)), company.mine(y)
         loss, right = self._loss(x, y)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -187,7 +191,7 @@ class Trainer:
         """Sum of the cross entropies, NaN where states have left the range of the dtype; number of correct ones."""
         try:
             with self.recipe.cast(self.device):
-                logits = self.net(x)
+                logits = self.logits(x)
         except (SolveError, ValueError):  # a layer refuses a state that is not finite
             if not fault(self.net, x):
                 raise
@@ -214,8 +218,20 @@ class Trainer:
         """Double the depth; the optimiser keeps its moments."""
         self.net, self.optimiser = refined(self.net, self.optimiser, self.recipe)
         company.share_norms(self.net)  # copies of the norms would go on with those they were copied from
-        self._set_gradient()
+        self._prepare()
 
-    def _set_gradient(self) -> None:
+    def _prepare(self) -> None:
+        """What follows from the depth: how gradients are taken, and what is compiled."""
+        gradient = self.recipe.gradient
+        if gradient == "auto":
+            share = -(-self.recipe.batch // company.size())
+            gradient = "checkpoint" if sum(stage.kept(share) for stage in self.net.stages) > KEPT else "backprop"
         for stage in self.net.stages:
-            stage.gradient = self.recipe.gradient
+            stage.gradient = gradient
+        self.logits = compiled(self.net, self.device) if self.recipe.compile else self.net
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        """Large images on a CPU with the channels last in memory, which convolutions keep; others as they are."""
+        if x.ndim == 4 and x.device.type == "cpu" and x[0, 0].numel() >= LARGE:
+            return x.contiguous(memory_format=torch.channels_last)
+        return x
