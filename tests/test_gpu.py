@@ -369,6 +369,26 @@ def test_where_nothing_can_be_recorded_steps_are_plain(elsewhere, monkeypatch):
     assert torch.equal(sol.x, plain.x)
 
 
+def test_a_replay_that_is_wrong_is_not_taken(replays, monkeypatch):
+    right = replayed.recorded
+
+    def recorded(run, x):
+        replay, owner = right(run, x), run.__self__
+
+        def wrong():
+            replay()
+            owner.states[-1].add_(1e-3)
+
+        return wrong
+
+    monkeypatch.setattr(replayed, "recorded", recorded)
+    flow, x0 = di.Inclusion(a_field("resnet"), di.Orthant()), a_start(di.Orthant(), (5, 3), torch.float64)
+    sol, plain = in_both_ways(flow, x0, [0.0, 0.3, 1.0], di.Fixed(1 / 1024))
+    assert len(replays) == 1
+    assert torch.equal(sol.x, plain.x)
+    assert torch.equal(sol.multiplier, plain.multiplier)
+
+
 def test_large_steps_and_small_memory(replays, monkeypatch):
     flow, x0 = di.Inclusion(a_field("resnet"), di.Orthant()), a_start(di.Orthant(), (5, 3), torch.float64)
     monkeypatch.setattr(planned, "GPU_BYTES", 10 * x0.numel() * 8)
