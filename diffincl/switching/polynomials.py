@@ -46,7 +46,8 @@ def first_negative(q: Tensor, slack: Tensor) -> Tensor:
     suspect = (B.amin(-1) < -slack).nonzero().squeeze(-1)
     if len(suspect) > 0:
         a, w = _bracket(B[suspect], slack[suspect])
-        theta[suspect] = torch.where(a.isfinite(), _root(q[suspect], a, w), torch.inf)
+        falls = a.isfinite()
+        theta[suspect[falls]] = _root(q[suspect[falls]], a[falls], w[falls])
     return theta
 
 
@@ -83,6 +84,7 @@ def _root(q: Tensor, a: Tensor, w: Tensor) -> Tensor:
     where it leaves the bracket."""
     slope = q[..., 1:] * torch.arange(1, q.shape[-1], dtype=q.dtype, device=q.device)
     first, rounding = evaluate(q, a), 2.0**-52 * q.abs().sum(-1)
+    w = torch.where(first < 0, 0.0, w)
     left, right, theta = a, a + w, a + w * (first / (first - evaluate(q, a + w))).clamp(0, 1)
     for _ in range(HALVINGS):
         value = evaluate(q, theta)
