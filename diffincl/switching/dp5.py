@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..fields import FieldFunction, Pieces, ResNetField
 from ..inclusion import Inclusion
-from .attempt import Attempt, Tolerance
+from .attempt import Attempt, Tolerance, leading
 from .modes import SLACK, Bounds, Mode, Segment, after_switching, bounds_of, first_switch, mode_at, pinned, snapped
 
 __all__ = ["SwitchingDP5"]
@@ -70,8 +70,9 @@ class SwitchingDP5:
     -----
     Gradients: switch times are found without gradients and coordinates that arrive are set to their bound, which is
     exact for transversal hits, leaves and kinks (the saltation matrix is I − e_i e_iᵀ at a hit and I otherwise).
-    Grazing hits and hits at a knot of the weights are not differentiable. The cost of a batch is that of the sample
-    with most steps; with very many coordinates that switch at different times ``ProxHeun`` can be cheaper.
+    Grazing hits and hits at a knot of the weights are not differentiable. Samples that have arrived are no longer
+    evaluated where F is a library field; other callables see the whole batch until the sample with most steps is
+    done. With very many coordinates that switch at different times ``ProxHeun`` can be cheaper.
 
     References
     ----------
@@ -85,7 +86,8 @@ class SwitchingDP5:
     def on(self, flow: Inclusion, a: float, b: float, F: FieldFunction, x: Tensor) -> _DP5:
         """The stepper on an interval [a, b] between two knots; ``F`` is called for every value of the field."""
         pieces = flow.field.pieces_on(a, b) if self.kinks and isinstance(flow.field, ResNetField) else None
-        return _DP5(F, bounds_of(flow.g, x, self.name), pieces)
+        bounds = bounds_of(flow.g, x, self.name)
+        return _DP5(F, bounds, pieces, leading(flow.field, pieces, bounds, x))
 
 
 class _DP5:
@@ -93,8 +95,12 @@ class _DP5:
 
     error_order = 5
 
-    def __init__(self, F: FieldFunction, bounds: Bounds, pieces: Pieces | None):
-        self.F, self.bounds, self.pieces = F, bounds, pieces
+    def __init__(self, F: FieldFunction, bounds: Bounds, pieces: Pieces | None, lead: int):
+        self.F, self.bounds, self.pieces, self.lead = F, bounds, pieces, lead
+
+    def of(self, who: Tensor) -> _DP5:
+        """The same for some of the samples."""
+        return _DP5(self.F, self.bounds, None if self.pieces is None else self.pieces.of(who), 1)
 
     def _velocity(self, t: Tensor, x: Tensor, units: Tensor) -> Tensor:
         if self.pieces is None:

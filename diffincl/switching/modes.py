@@ -150,7 +150,7 @@ def _rooms(mode: Mode, along: Segment, q: Tensor, bounds: Bounds, pieces: Pieces
     hidden, v_size = (q[0], 0.0) if pieces is None else pieces.magnitudes(x)
     if bounds.closed:
         x_size, v_size = along.X.abs().sum(-2), _largest(along.V.abs().sum(-2), v_size)
-        for bound in bounds[:1 + bounds.capped]:
+        for bound in (bounds.lower, bounds.upper)[:1 + bounds.capped]:
             size = x_size + torch.where(bound.isfinite(), bound.abs(), 0.0)
             room = torch.maximum(rounding * size, torch.as_tensor(slack))
             rooms.append(torch.where(free, room, rounding * v_size))
