@@ -255,4 +255,6 @@ def state_at(s: Tensor, t: Tensor, t_next: Tensor, x_next: Tensor, segment: Segm
 
 def select(mask: Tensor, yes: Any, no: Any) -> Any:
     """Entry by entry the one or the other of two equal NamedTuples of tensors (*batch, n)."""
+    if bool(mask.all()):
+        return yes
     return type(yes)(*(torch.where(mask, a, b) for a, b in zip(yes, no, strict=True)))

@@ -118,9 +118,9 @@ class _DP5:
         """The dense output of a step with the resting coordinates held, −F at its end, and what checks it: the error of
         the end, and of the dense output in the middle its state and the velocity it has there."""
         h_, V = h.to(x), [mode.v]
-        step = h_ * mode.free
-        for c, row in zip((*C[1:], 1), (*A[1:], B), strict=True):
-            V.append(self._velocity(t + c * h, torch.addcmul(x, step, _combine(row, V)), mode.units))
+        step, times = h_ * mode.free, t + h * h.new_tensor((*C[1:], 1))
+        for s, row in zip(times.split(1, -1), (*A[1:], B), strict=True):
+            V.append(self._velocity(s, torch.addcmul(x, step, _combine(row, V)), mode.units))
         needed = _products(torch.tensor(NEEDED, dtype=x.dtype, device=x.device), torch.stack(V))
         slopes, (error, middle, v_middle) = needed[:4], needed[4:]
         X = torch.cat([x.unsqueeze(0), step * slopes])
