@@ -9,8 +9,9 @@ trajectories with more and more contacts. One thread, float64, medians (in brack
 all solvers take turns; torchdiffeq on 256 components is timed once.
 
 solve-nivp gets the projection, the exact Jacobian and equal steps of its trapezoid rule or those it chooses, and solves
-four of the 2 000 starts one by one, by the trapezoid rule. The ODE solvers get the projected field. diffrax is compiled before it is timed;
-it and torchode give every trajectory steps of its own. Where a peer is not installed its row says so.
+four of the 2 000 starts one by one, by the trapezoid rule. The ODE solvers get the projected field. diffrax is compiled
+before it is timed; it and torchode give every trajectory steps of its own. Where a peer is not installed, its row says
+so.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def _bound_events(mode: Mode, X: Tensor, V: Tensor, bounds: Bounds) -> list[Tens
     if not bounds.capped:
         return [low]
     high = torch.where(free, -X, 0.0)
-    high[0] += torch.where(free, bounds.upper, torch.inf)
+    high[0] += torch.where(free, bounds.upper, 0.0)
     return [low, high]
 
 
