@@ -60,6 +60,13 @@ def test_a_dip_between_any_two_samples_is_seen(depth, seen):
     assert theta == pytest.approx(0.3 - depth**0.5, abs=1e-7) if seen else theta == math.inf
 
 
+def test_one_that_starts_below_is_there_at_once_and_takes_no_search():
+    """However it wiggles afterwards: intervals right of one that ends below are dropped, those that start there found."""
+    q = torch.tensor([[-1.0, 3.0, 0.0, 0.0], [-1e-3, 1.0, -4.0, 3.2], [-1e-9, 0.0, 1.0, -1.0], [-2.0, 0.0, 0.0, 0.0],
+                      [0.0, -1e-3, 1.0, -1.0]], dtype=F64)
+    assert first_negative(q, torch.full((5,), 1e-14, dtype=F64)).tolist() == pytest.approx([0, 0, 0, 0, 0], abs=1e-12)
+
+
 def test_tables_are_those_of_dormand_prince_and_shampine():
     assert np.allclose(dp5.B, RK45.B, rtol=1e-15)
     assert np.allclose(np.abs(dp5.E), np.abs(RK45.E), rtol=1e-12)
