@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.integrate import RK45, solve_ivp
 
 import diffincl as di
-from diffincl.switching import dp5
+from diffincl.switching import dp5, polynomials
 from diffincl.switching.polynomials import evaluate, first_negative
 
 F64 = torch.float64
@@ -60,11 +60,25 @@ def test_a_dip_between_any_two_samples_is_seen(depth, seen):
     assert theta == pytest.approx(0.3 - depth**0.5, abs=1e-7) if seen else theta == math.inf
 
 
-def test_one_that_starts_below_is_there_at_once_and_takes_no_search():
-    """However it wiggles afterwards: intervals right of one that ends below are dropped, those that start there found."""
-    q = torch.tensor([[-1.0, 3.0, 0.0, 0.0], [-1e-3, 1.0, -4.0, 3.2], [-1e-9, 0.0, 1.0, -1.0], [-2.0, 0.0, 0.0, 0.0],
-                      [0.0, -1e-3, 1.0, -1.0]], dtype=F64)
-    assert first_negative(q, torch.full((5,), 1e-14, dtype=F64)).tolist() == pytest.approx([0, 0, 0, 0, 0], abs=1e-12)
+def test_the_search_looks_no_further_than_it_must(monkeypatch):
+    """What starts below is found at once, and nothing right of an interval that ends below is halved."""
+    looked, original = [], polynomials._least
+
+    def counted(a, who, left, counts):
+        looked.append(len(who))
+        return original(a, who, left, counts)
+
+    monkeypatch.setattr(polynomials, "_least", counted)
+    slack, below = torch.full((4,), 1e-14, dtype=F64), torch.tensor(
+        [[-1.0, 3.0, 0.0, 0.0], [-1e-3, 1.0, -4.0, 3.2], [-1e-9, 0.0, 1.0, -1.0], [-2.0, 0.0, 0.0, 0.0]], dtype=F64)
+    assert first_negative(below, slack).tolist() == [0.0] * 4
+    assert looked == [4]
+    looked.clear()
+    wiggles = torch.tensor(np.polynomial.chebyshev.Chebyshev.basis(6, domain=[0, 1]).convert(
+        kind=np.polynomial.Polynomial, domain=[-1, 1]).coef[None], dtype=F64)  # 6 roots in [0, 1]
+    first = (1 - math.cos(math.pi / 12)) / 2
+    assert float(first_negative(wiggles, slack[:1])) == pytest.approx(first, abs=1e-9)
+    assert max(looked) <= 2
 
 
 def test_tables_are_those_of_dormand_prince_and_shampine():

@@ -55,17 +55,18 @@ def _bracket(B: Tensor, slack: Tensor) -> tuple[Tensor, Tensor]:
     """The first interval [a, a + w] in which each polynomial falls monotonically to below −slack, or at whose start it
     is there; a = inf: there is none. ``B`` holds Bernstein coefficients on [0, 1].
 
-    All intervals that are not certain are halved at once; none is right of one at whose end q is below −slack.
+    All intervals that are not certain are halved at once. Where one ends below −slack the next one starts there and is
+    found, so none right of it is halved again.
     """
     a, w, halves = torch.full_like(slack, torch.inf), torch.zeros_like(slack), _to_halves(B.shape[-1] - 1).to(B)
     who, left, width = torch.arange(len(B), device=B.device), torch.zeros_like(slack), 1.0
     while len(who) > 0:
         low = -slack[who]
-        below = B[:, -1] < low
-        found = (below & ((B.diff(dim=-1) <= 0).all(-1) | (width <= SHORTEST))) | (B[:, 0] < low)
-        nearest, limit = _least(a, who, left, found), _least(a, who, left, below)
+        falls = (B.diff(dim=-1) <= 0).all(-1) | (width <= SHORTEST)
+        found = ((B[:, -1] < low) & falls) | (B[:, 0] < low)
+        nearest = _least(a, who, left, found)
         w, a = torch.where(nearest < a, width, w), nearest
-        halved = ~found & (left < a[who]) & (left <= limit[who]) & (width > SHORTEST)
+        halved = ~found & (left < a[who]) & (width > SHORTEST)
         who, left, width = who[halved].repeat_interleave(2), left[halved].repeat_interleave(2), width / 2
         left[1::2] += width
         B = (B[halved] @ halves).reshape(len(who), B.shape[-1])  # a left half, then its right one
