@@ -456,6 +456,14 @@ def test_dtype_is_kept(dtype):
     assert float(sol.x[-1, 0, 0]) == pytest.approx(1 + math.sin(5.0), abs=1e-3)
 
 
+def test_mixed_precision_does_not_reach_the_scheme():
+    flow = di.Inclusion.from_velocity(lambda t, x: torch.cos(t).to(x).expand_as(x), di.Orthant())
+    x0 = torch.linspace(0.1, 1, 40).unsqueeze(-1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sol = di.solve(flow, x0, [0.0, 5.0], scheme=DP5, steps=di.Adaptive(1e-5, 1e-5))
+    assert torch.equal(sol.x, di.solve(flow, x0, [0.0, 5.0], scheme=DP5, steps=di.Adaptive(1e-5, 1e-5)).x)
+
+
 # What a solution knows
 
 def test_the_interpolant_stays_in_the_set_and_does_not_smear_switches():
