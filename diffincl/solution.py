@@ -75,10 +75,10 @@ class Switches:
 class Stats:
     """What a solve cost.
 
-    ``steps``: rounds of the loop, each with the whole batch; ``evaluations`` of F and ``proxes`` of g, each with the
-    whole batch; ``accepted`` and ``rejected`` (*batch,): steps of each sample, where every sample has its own (None
-    otherwise; a step repeated to end at a switch counts as rejected); ``engine``: "torch", step by step, or "fused",
-    one compiled loop over all steps.
+    ``steps``: rounds of the loop; ``evaluations`` of F and ``proxes`` of g, each with the whole batch, or with all that
+    is still on the way (library fields with ``SwitchingDP5`` and ``ExactFlow``); ``accepted`` and ``rejected``
+    (*batch,): steps of each sample, where every sample has its own (None otherwise; a step repeated to end at a switch
+    counts as rejected); ``engine``: "torch", step by step, or "fused", one compiled loop over all steps.
     """
 
     steps: int

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.integrate import RK45, solve_ivp
 
 import diffincl as di
-from diffincl.switching import dp5
+from diffincl.switching import dp5, polynomials
 from diffincl.switching.polynomials import evaluate, first_negative
 
 F64 = torch.float64
@@ -58,6 +58,27 @@ def test_a_dip_between_any_two_samples_is_seen(depth, seen):
     q = torch.tensor([[0.3**2 - depth, -0.6, 1.0]], dtype=F64)  # (θ − 0.3)² − depth
     theta = float(first_negative(q, torch.full((1,), 1e-14, dtype=F64)))
     assert theta == pytest.approx(0.3 - depth**0.5, abs=1e-7) if seen else theta == math.inf
+
+
+def test_the_search_looks_no_further_than_it_must(monkeypatch):
+    """What starts below is found at once, and nothing right of an interval that ends below is halved."""
+    looked, original = [], polynomials._least
+
+    def counted(a, who, left, counts):
+        looked.append(len(who))
+        return original(a, who, left, counts)
+
+    monkeypatch.setattr(polynomials, "_least", counted)
+    slack, below = torch.full((4,), 1e-14, dtype=F64), torch.tensor(
+        [[-1.0, 3.0, 0.0, 0.0], [-1e-3, 1.0, -4.0, 3.2], [-1e-9, 0.0, 1.0, -1.0], [-2.0, 0.0, 0.0, 0.0]], dtype=F64)
+    assert first_negative(below, slack).tolist() == [0.0] * 4
+    assert looked == [4]
+    looked.clear()
+    wiggles = torch.tensor(np.polynomial.chebyshev.Chebyshev.basis(6, domain=[0, 1]).convert(
+        kind=np.polynomial.Polynomial, domain=[-1, 1]).coef[None], dtype=F64)  # 6 roots in [0, 1]
+    first = (1 - math.cos(math.pi / 12)) / 2
+    assert float(first_negative(wiggles, slack[:1])) == pytest.approx(first, abs=1e-9)
+    assert max(looked) <= 2
 
 
 def test_tables_are_those_of_dormand_prince_and_shampine():
@@ -433,6 +454,14 @@ def test_dtype_is_kept(dtype):
     assert [s.kind for s in sol.switches.of(2)] == ["hit lower", "leave lower"]
     assert sol.x.dtype == sol.multiplier.dtype == dtype
     assert float(sol.x[-1, 0, 0]) == pytest.approx(1 + math.sin(5.0), abs=1e-3)
+
+
+def test_mixed_precision_does_not_reach_the_scheme():
+    flow = di.Inclusion.from_velocity(lambda t, x: torch.cos(t).to(x).expand_as(x), di.Orthant())
+    x0 = torch.linspace(0.1, 1, 40).unsqueeze(-1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sol = di.solve(flow, x0, [0.0, 5.0], scheme=DP5, steps=di.Adaptive(1e-5, 1e-5))
+    assert torch.equal(sol.x, di.solve(flow, x0, [0.0, 5.0], scheme=DP5, steps=di.Adaptive(1e-5, 1e-5)).x)
 
 
 # What a solution knows

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch import Tensor
 from .problems import F64, Problem
 
 WORKER = Path(__file__).with_name("nonsmooth_worker.py")
-MODULES = {"solve-nivp": "solve_nivp", "nosnoc": "nosnoc"}
+MODULES = {"solve-nivp": "solve_nivp", "nosnoc": "nosnoc", "torchode": "torchode", "diffrax": "diffrax"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ def missing(reason: str) -> Found:
     return Found([], torch.empty(0), float("nan"), None, "", reason)
 
 
+@cache
 def installed(python: str, solver: str) -> bool:
     """Whether the environment of the peers has the solver."""
     try:
@@ -51,15 +54,23 @@ def run(python: str, solver: str, problem: Problem, setting: dict[str, float], r
         return missing("not installed")
     task = {"solver": solver, "weights": {name: w.tolist() for name, w in problem.weights.items()},
             "x0": problem.x0.tolist(), "horizon": problem.horizon, "repeats": repeats, **setting}
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run([python, str(WORKER)], input=json.dumps(task), capture_output=True, text=True,
-                              timeout=limit, env=one_thread)
-    except subprocess.TimeoutExpired:
-        return missing(f"no result in {limit:g} s")
-    if done.returncode:
-        return missing(f"failed: {done.stderr.strip().splitlines()[-1][:60]}")
-    found = json.loads(done.stdout)
+    found = ask(python, WORKER, task, limit)
+    if isinstance(found, str):
+        return missing(found)
     if found["t"][-1] < problem.horizon * (1 - 1e-6):
         return missing(f"ended at t = {found['t'][-1]:.6g}; {found['note']}")
     return Found(found["t"], torch.tensor(found["x"], dtype=F64), found["seconds"], found["evaluations"], found["note"])
+
+
+def ask(python: str, worker: Path, task: dict[str, Any], limit: float) -> dict[str, Any] | str:
+    """What a worker answers to a task on one thread, or the reason why it does not."""
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu",
+                  "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}
+    try:
+        done = subprocess.run([python, str(worker)], input=json.dumps(task), capture_output=True, text=True,
+                              timeout=limit, env=one_thread)
+    except subprocess.TimeoutExpired:
+        return f"no result in {limit:g} s"
+    if done.returncode:
+        return f"failed: {done.stderr.strip().splitlines()[-1][:60]}"
+    return json.loads(done.stdout)

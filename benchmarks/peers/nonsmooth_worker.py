@@ -1,6 +1,6 @@
 """Runs one nonsmooth solver on one problem: JSON on standard input, JSON on standard output.
 
-It runs in the environment of benchmarks/requirements.txt, which has neither torch nor diffincl. The problem is
+It runs in the environment of benchmarks/requirements.txt, which does not have diffincl. The problem is
 x' = b2 − A2 σ(A1 x + b1) (σ and A1 may be missing), reflected at x >= 0.
 """
 

@@ -6,6 +6,7 @@ line up with the first dimensions of the batch.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -51,6 +52,17 @@ class Pieces:
         self.a, self.length, self.start = a, b - a, start
         self.rise = None if end is None else Weights(*(w1 - w0 for w0, w1 in zip(start, end, strict=True)))
         self.zero = torch.zeros_like(start.b1), torch.zeros_like(start.b2)
+
+    def of(self, who: Tensor) -> Pieces:
+        """Of an ensemble some networks, counted through; one network is that of every sample."""
+        if self.start.A1.ndim == 2:
+            return self
+        some, last = copy(self), (2, 1, 2, 1)
+        some.start = Weights(*(w.flatten(0, -k - 1)[who] for w, k in zip(self.start, last, strict=True)))
+        if self.rise is not None:
+            some.rise = Weights(*(w.flatten(0, -k - 1)[who] for w, k in zip(self.rise, last, strict=True)))
+        some.zero = torch.zeros_like(some.start.b1), torch.zeros_like(some.start.b2)
+        return some
 
     def preactivation(self, t: Tensor, x: Tensor) -> Tensor:
         """A1(t) x + b1(t), shape (*batch, m)."""

@@ -35,6 +35,8 @@ class EmbeddedStepper:
     side of a kink, all that it moves counts as error: the step is shortened until that is below the tolerance.
     """
 
+    lead = 0  # F and g see the whole batch
+
     def __init__(self, scheme: ProxHeun | ARS222, F: FieldFunction, g: WatchedProx, polyhedral: bool):
         self.scheme, self.F, self.g = scheme, F, g
         self.watched = g.moving or not polyhedral
@@ -63,6 +65,10 @@ class EmbeddedStepper:
         """An accepted step again, for its derivatives."""
         e = self._step(t, span, x)
         return e.x, _straight(span, x, e)
+
+    def of(self, who: Tensor) -> EmbeddedStepper:
+        """All samples stay."""
+        return self
 
     def _leaves_a_side(self, t: Tensor, h: Tensor, x: Tensor, x_next: Tensor) -> Tensor:
         """Which samples are on a kink of g at the end of the step, or beyond it, and were not at its start."""

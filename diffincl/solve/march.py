@@ -6,6 +6,7 @@ step lengths and switch times are constants then.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from ..solution import FIELD_NOT_FINITE, OK, STEP_TOO_SMALL, TOO_MANY_STEPS
 from ..steps import Adaptive
 from ..switching import Mode, Segment, Stepper, Tolerance
 from .kinks import Crossings
+from .parts import Part
 from .recompute import recompute
 from .records import Record, Rows, SwitchLog
 from .watch import WatchedField
@@ -26,9 +28,13 @@ from .watch import WatchedField
 __all__ = ["Bind", "March"]
 
 Bind = Callable[[float, float, Tensor], Stepper]  # (a, b, x) ↦ the scheme on the interval [a, b]
+Rebind = Callable[[Record, Tensor], Stepper]  # the scheme on the interval of a round, for the samples in it
 
 # A step that would leave less than this share of itself before a stop is stretched to end there.
 STRETCH = 1e-2
+
+# Samples that have arrived leave when no more than this share is still on the way, of at least so many.
+LEAVE, MANY = 0.75, 32
 
 
 class Clock(NamedTuple):
@@ -63,6 +69,8 @@ class March:
         self.clock = Clock(t, torch.full_like(t, torch.inf), zero, zero, zero, zero)
         self.rounds, self.switches, self.records = 0, SwitchLog(x0), list[Record]()
         self.rows, self.interval = Rows(x0, len(saves)), intervals[0]
+        self.part: Part | None = None  # who is on the way, if not all; of the whole batch is known
+        self.whole: list[Tensor] = []
 
     def run(self, keep: bool, progress: bool) -> None:
         """March through all intervals; ``keep`` the accepted steps to take them again."""
@@ -76,10 +84,39 @@ class March:
                 before, mode = mode, stepper.start(self.clock.t, self.x)
                 if isinstance(before, Mode) and isinstance(mode, Mode):
                     self.switches.compare(before, mode, self.status.unsqueeze(-1) == OK, self.clock.t, kinks=False)
-                while bool((live := (self.clock.t < b) & (self.status.unsqueeze(-1) == OK)).any()):
+                while bool((live := self._live(b)).any()):
+                    if stepper.lead and live.numel() >= MANY and int(live.sum()) <= LEAVE * live.numel():
+                        mode, stepper = self._leave(stepper, live, mode)
+                        live = self._live(b)
                     mode = self._round(stepper, b, live, mode, keep)
                     if progress:  # the time of the sample that is furthest behind
                         bar.update(float(torch.where(live, self.clock.t, b).min()) - first - bar.n)
+                mode, self.part = self._resume(self._everyone(mode), mode), None
+
+    def _live(self, b: float) -> Tensor:
+        return (self.clock.t < b) & (self.status.unsqueeze(-1) == OK)
+
+    def _leave(self, stepper: Stepper, live: Tensor, mode: Any) -> tuple[Any, Stepper]:
+        """Go on with the samples that are still on the way alone."""
+        lead = live.shape[:stepper.lead]
+        stay = live.reshape(math.prod(lead), -1).any(-1)
+        if bool(stay.all()):  # of every network some sample
+            return mode, stepper
+        who = stay.nonzero().squeeze(-1)
+        self.whole = self._everyone(mode)
+        self.part = self.part.those(stay) if self.part else Part(tuple(lead), who)
+        return self._resume([self.part.take(v) for v in self.whole], mode), stepper.of(who)
+
+    def _everyone(self, mode: Any) -> list[Tensor]:
+        """What is known of all samples: state, status, clock and mode."""
+        present = [self.x, self.status, *self.clock, *mode]
+        return [self.part.put(w, v) for w, v in zip(self.whole, present, strict=True)] if self.part else present
+
+    def _resume(self, known: list[Tensor], mode: Any) -> Any:
+        """Go on from what is known of some samples; their mode."""
+        n = 2 + len(self.clock)
+        self.x, self.status, self.clock = known[0], known[1], Clock(*known[2:n])
+        return type(mode)(*known[n:])
 
     def _round(self, stepper: Stepper, b: float, live: Tensor, mode: Any, keep: bool) -> Any:
         """One attempt of every sample that has not arrived; the modes after it."""
@@ -96,15 +133,17 @@ class March:
         self.x = torch.where(accept, tried.x, x)
         self.kinks.see(self.x, t.to(x))
         if isinstance(mode, Mode):
-            self.switches.compare(tried.taken, tried.mode, accept, t)
+            self.switches.compare(tried.taken, tried.mode, accept, t, self.part)
         save = self._save(accept, c.t, t, tried.x, tried.segment)
         if keep:
             span = torch.where(accept, tried.segment.span, 0.0)
-            self.records.append(Record(self.interval, c.t, span, tried.theta, accept, tried.taken, t, c.save, save))
+            self.records.append(Record(self.interval, c.t, span, tried.theta, accept, tried.taken, t, c.save, save,
+                                       self.part))
         h = self._next_length(c.h, step, tried.ratio, stepper.error_order, live, accept, step >= wish)
-        self.clock = Clock(t, h, save, c.accepted + accept, c.rejected + (live & ~accept),
-                           torch.where(t > c.t, 0, c.idle + live.long()))
-        self._fail(live & ~accept, tried.ratio)
+        rejected, stuck = live & ~accept, live & (t <= c.t)
+        self.clock = Clock(t, h, save, c.accepted + accept, c.rejected + rejected, (c.idle + 1) * stuck)
+        if bool(stuck.any()) or (self.control is not None and self.rounds >= self.control.max_steps):
+            self._fail(rejected, tried.ratio)
         return select(accept, tried.mode, mode)
 
     def _tolerance(self) -> Tolerance | None:
@@ -124,7 +163,7 @@ class March:
         save = self.clock.save
         while bool((passed := accept & (self.saves[save] <= t_next)).any()):
             state, n = state_at(self.saves[save], t, t_next, x_next, segment, self.flow)
-            self.rows.add(save, passed, state, n)
+            self.rows.add(save, passed, state, n, self.part)
             save = save + passed
         return save
 
@@ -164,37 +203,43 @@ class March:
     def again(self, x0: Tensor, checkpoint: bool) -> Rows:
         """The accepted steps once more from ``x0``, differentiably."""
         if checkpoint:
-            _, kept = recompute([partial(self._retake, r, self.stepper) for r in self.records], x0,
+            _, kept = recompute([partial(self._retake, r, _anew(self.stepper)) for r in self.records], x0,
                                 self.flow.field.parameters())
         else:
-            kept, x, bound = [], x0, _once_an_interval(self.stepper)
+            kept, x, bound = [], x0, _once(self.stepper)
             for r in self.records:
                 x, parts = self._retake(r, bound, x)
                 kept.append(parts)
         rows = Rows(x0, self.rows.n)
         for r, parts in zip(self.records, kept, strict=True):
             for (save, passed), state, n in zip(r.passings(), parts[::2], parts[1::2], strict=True):
-                rows.add(save, passed, state, n)
+                rows.add(save, passed, state, n, r.part)
         return rows
 
-    def _retake(self, r: Record, bind: Bind, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _retake(self, r: Record, bind: Rebind, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """One round again from ``x``: the states after it; state and multiplier at the save times passed."""
-        x_next, segment = bind(*r.interval, x).advance(r.t, r.span, r.theta, x, r.mode)
+        present = r.part.take(x) if r.part else x
+        x_next, segment = bind(r, x).advance(r.t, r.span, r.theta, present, r.mode)
         parts: list[Tensor] = []
         for save, _ in r.passings():
             parts += state_at(self.saves[save], r.t, r.t_next, x_next, segment, self.flow)
-        return torch.where(r.accept, x_next, x), parts
+        x_next = torch.where(r.accept, x_next, present)
+        return r.part.put(x, x_next) if r.part else x_next, parts
 
 
-def _once_an_interval(bind: Bind) -> Bind:
-    """Bound anew for every interval only: weights read while searching carry no derivatives."""
-    last: dict[tuple[float, float], Stepper] = {}
+def _anew(bind: Bind) -> Rebind:
+    """Bound for every round."""
+    return lambda r, x: bind(*r.interval, x).of(r.part.who) if r.part else bind(*r.interval, x)
 
-    def bound(a: float, b: float, x: Tensor) -> Stepper:
-        if (a, b) not in last:
-            last.clear()
-            last[a, b] = bind(a, b, x)
-        return last[a, b]
+
+def _once(bind: Bind) -> Rebind:
+    """Bound anew for every interval and part only: weights read while searching carry no derivatives."""
+    last: list[tuple[tuple[float, float], Part | None, Stepper]] = []
+
+    def bound(r: Record, x: Tensor) -> Stepper:
+        if not (last and last[0][0] == r.interval and last[0][1] is r.part):
+            last[:] = [(r.interval, r.part, _anew(bind)(r, x))]
+        return last[0][2]
 
     return bound
 
@@ -210,4 +255,6 @@ def state_at(s: Tensor, t: Tensor, t_next: Tensor, x_next: Tensor, segment: Segm
 
 def select(mask: Tensor, yes: Any, no: Any) -> Any:
     """Entry by entry the one or the other of two equal NamedTuples of tensors (*batch, n)."""
+    if bool(mask.all()):
+        return yes
     return type(yes)(*(torch.where(mask, a, b) for a, b in zip(yes, no, strict=True)))

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from ..solution import Switches
 from ..switching import Mode
+from .parts import Part
 
 __all__ = ["Record", "Rows", "SwitchLog"]
 
 
 class Record(NamedTuple):
     """One round in an interval: who accepted a step (its span is 0 for the others), from t to t_next, which is at theta
-    of its span, with which mode, and which save times, save … save_next − 1, it passed."""
+    of its span, with which mode, and which save times, save … save_next − 1, it passed. Only a ``part`` of the samples
+    took part in it (None: all)."""
 
     interval: tuple[float, float]
     t: Tensor
@@ -27,6 +29,7 @@ class Record(NamedTuple):
     t_next: Tensor
     save: Tensor
     save_next: Tensor
+    part: Part | None
 
     def passings(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Indices of save times, one a sample, and which samples passed theirs."""
@@ -45,10 +48,11 @@ class Rows:
         self.states: list[Tensor] = []
         self.multipliers: list[Tensor] = []
 
-    def add(self, save: Tensor, passed: Tensor, x: Tensor, multiplier: Tensor) -> None:
-        """Keep the samples marked in ``passed`` (*batch, 1), each at its own save index."""
+    def add(self, save: Tensor, passed: Tensor, x: Tensor, multiplier: Tensor, part: Part | None) -> None:
+        """Keep the samples marked in ``passed`` (*batch, 1), each at its own save index; of a part of the batch."""
         who = passed.squeeze(-1)
-        self.index.append((save.squeeze(-1)[who], *(who.nonzero(as_tuple=True) if who.ndim else ())))
+        place = who.nonzero(as_tuple=True) if who.ndim else ()
+        self.index.append((save.squeeze(-1)[who], *(part.places(place) if part else place)))
         self.states.append(x[who])
         self.multipliers.append(multiplier[who])
 
@@ -69,18 +73,22 @@ class SwitchLog:
         self.batch, self.d, self.units, self.device = x0.ndim - 1, x0.shape[-1], 0, x0.device
         self.found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
-    def compare(self, before: Mode, after: Mode, who: Tensor, t: Tensor, kinks: bool = True) -> None:
-        """Log what differs between two modes of the samples marked in ``who`` (*batch, 1)."""
-        side = torch.where(before.side == 0, torch.where(after.side < 0, 0, 2), torch.where(before.side < 0, 1, 3))
-        self._log((before.side != after.side) & who, side, t)
+    def compare(self, before: Mode, after: Mode, who: Tensor, t: Tensor, part: Part | None = None, kinks: bool = True
+                ) -> None:
+        """Log what differs between two modes of the samples marked in ``who`` (*batch, 1); of a part of the batch."""
+        if bool((changed := (before.side != after.side) & who).any()):
+            side = torch.where(before.side == 0, torch.where(after.side < 0, 0, 2), torch.where(before.side < 0, 1, 3))
+            self._log(changed, side, t, part)
         if kinks:
             self.units = after.units.shape[-1]
-            self._log((before.units != after.units) & who, torch.where(after.units, 4, 5), t)
+            if bool((changed := (before.units != after.units) & who).any()):
+                self._log(changed, torch.where(after.units, 4, 5), t, part)
 
-    def _log(self, changed: Tensor, kind: Tensor, t: Tensor) -> None:
-        if bool(changed.any()):
-            place = changed.nonzero()
-            self.found.append((place[:, :-1], t.expand(changed.shape)[changed], place[:, -1], kind[changed]))
+    def _log(self, changed: Tensor, kind: Tensor, t: Tensor, part: Part | None) -> None:
+        *place, index = changed.nonzero(as_tuple=True)
+        place = part.places(tuple(place)) if part else place
+        sample = torch.stack([*place], -1) if place else index.new_zeros((len(index), 0))
+        self.found.append((sample, t.expand(changed.shape)[changed], index, kind[changed]))
 
     def switches(self) -> Switches:
         """All of them as data."""

@@ -42,11 +42,11 @@ class WatchedField:
     """F with its evaluations counted, the shape and dtype of its values and its arguments, which must stay as they
     are, checked."""
 
-    __slots__ = ("F", "compiled", "dtype", "evaluations", "notice", "shape")
+    __slots__ = ("F", "compiled", "dtype", "evaluations", "notice")
 
     def __init__(self, x: Tensor, notice: Notice | None = None):
         self.F: FieldFunction = lambda t, x: x
-        self.shape, self.dtype = x.shape, x.dtype
+        self.dtype = x.dtype
         self.evaluations, self.compiled, self.notice = 0, torch.compiler.is_compiling(), notice
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
@@ -56,15 +56,15 @@ class WatchedField:
         if not self.compiled and _check.version(t, x) != before:
             raise ValueError(_check.changed(self.F, t))
         try:
-            if value.shape == self.shape and value.dtype is self.dtype:
+            if value.shape == x.shape and value.dtype is self.dtype:
                 return value
-            if value.shape == self.shape and torch.is_autocast_enabled(x.device.type):
+            if value.shape == x.shape and torch.is_autocast_enabled(x.device.type):
                 return value.to(self.dtype)  # mixed precision: states keep their dtype
             got, hint = _check.describe(value), _HINT if value.dtype is t.dtype is not self.dtype else ""
         except AttributeError:
             got, hint = repr(value), ""
         time = f"t = {float(t):g}" if t.ndim == 0 else f"t of shape {tuple(t.shape)}"
-        raise FieldShapeError(f"the field must return a tensor of shape {tuple(self.shape)} and dtype "
+        raise FieldShapeError(f"the field must return a tensor of shape {tuple(x.shape)} and dtype "
                               f"{str(self.dtype).removeprefix('torch.')}, like x0; at {time} it returned {got}. Return "
                               f"a tensor of the shape and dtype of x.{hint}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ..fields import FieldFunction, Pieces, ResNetField
 from ..inclusion import Inclusion
-from .attempt import Attempt, Tolerance
+from .attempt import Attempt, Tolerance, leading
 from .modes import SLACK, Bounds, Mode, Segment, after_switching, bounds_of, first_switch, mode_at, pinned, snapped
 from .polynomials import evaluate
 
@@ -55,7 +56,8 @@ class ExactFlow:
             got = type(field).__name__ + (" with linear ones" if isinstance(field, ResNetField) else "")
             raise ValueError(f"ExactFlow needs a ResNet field with constant or piecewise constant weights; got {got}. "
                              f"Use SwitchingDP5(), or sample the curves: curve.sample(n).")
-        return _Exact(F, bounds_of(flow.g, x, self.name), field.pieces_on(a, b))
+        bounds, pieces = bounds_of(flow.g, x, self.name), field.pieces_on(a, b)
+        return _Exact(F, bounds, pieces, leading(field, pieces, bounds, x))
 
 
 class _Exact:
@@ -63,10 +65,17 @@ class _Exact:
 
     error_order = 1
 
-    def __init__(self, F: FieldFunction, bounds: Bounds, pieces: Pieces):
-        self.F, self.bounds, self.pieces = F, bounds, pieces
+    def __init__(self, F: FieldFunction, bounds: Bounds, pieces: Pieces, lead: int):
+        self.F, self.bounds, self.pieces, self.lead = F, bounds, pieces, lead
         A1, _, A2, _ = (w.detach() for w in pieces.start)
         self.speed = (torch.linalg.matrix_norm(A1, ord=2) * torch.linalg.matrix_norm(A2, ord=2)).double()
+
+    def of(self, who: Tensor) -> _Exact:
+        """The same for some of the samples."""
+        some = copy(self)
+        some.pieces, some.lead = self.pieces.of(who), 1
+        some.speed = self.speed.flatten()[who] if self.speed.ndim else self.speed
+        return some
 
     def start(self, t: Tensor, x: Tensor) -> Mode:
         """Resting coordinates and units that are on, from the state alone."""

@@ -31,10 +31,13 @@ TOGETHER = 1e-12
 
 
 class Bounds(NamedTuple):
-    """The box [lower, upper] that the states stay in; tensors that broadcast against x, ±inf where open."""
+    """The box [lower, upper] that the states stay in; tensors that broadcast against x, ±inf where open. ``closed`` and
+    ``capped`` say whether there is a finite bound, and a finite upper one."""
 
     lower: Tensor
     upper: Tensor
+    closed: bool
+    capped: bool
 
     def clamp(self, x: Tensor) -> Tensor:
         """The nearest point of the box."""
@@ -83,7 +86,9 @@ def bounds_of(g: ProxFunction, x: Tensor, scheme: str) -> Bounds:
     if not isinstance(g, Whole | Orthant | Box):
         raise ValueError(f"{scheme} follows Whole, Orthant and Box only; got {g}. Use ARS222() or ProxHeun(), with "
                          f"Fixed or Adaptive steps: they take any g.")
-    return Bounds(*g.bounds(x))
+    lower, upper = g.bounds(x)
+    capped = bool(upper.isfinite().any())
+    return Bounds(lower, upper, capped or bool(lower.isfinite().any()), capped)
 
 
 def mode_at(x: Tensor, v: Tensor, bounds: Bounds, units: Tensor) -> Mode:
@@ -105,34 +110,58 @@ def first_switches(t: Tensor, mode: Mode, along: Segment, bounds: Bounds, pieces
 
     A free coordinate may dip below its bound by ``slack``.
     """
-    X, V, eps, free = along.X.mT, along.V.mT, torch.finfo(along.X.dtype).eps, mode.free
-    V = pad(V, (0, X.shape[-1] - V.shape[-1]))
-    x_size, v_size = X.abs().sum(-1), V.abs().sum(-1).amax(-1, keepdim=True).expand_as(X[..., 0])
+    X, d, events = along.X.movedim(-2, 0), along.X.shape[-1], list[Tensor]()  # polynomials (K, *batch, n)
+    if bounds.closed:
+        events += _bound_events(mode, X, along.V.movedim(-2, 0), bounds)
     if pieces is not None:
-        v_size = torch.maximum(v_size, pieces.magnitudes(along.X[..., 0, :])[1])
-    lower, upper = (bound.expand_as(x_size) for bound in bounds)
-    rounding = ROUNDING * eps * torch.where(free, x_size + torch.where(lower.isfinite(), lower.abs(), 0.0), v_size)
-    q = torch.where(free.unsqueeze(-1), _add(X, -lower), V * mode.side.unsqueeze(-1))
-    room = torch.where(free, torch.maximum(rounding, torch.as_tensor(slack)), rounding)
-    events = [(q, room, (lower < upper) & (~free | lower.isfinite())), (_add(-X, upper), room, free & upper.isfinite())]
-    if pieces is not None:
-        a = pieces.preactivation_along(t, along.span, along.X).mT
-        size = torch.maximum(a.abs().sum(-1), pieces.magnitudes(along.X[..., 0, :])[0])
-        a = torch.where(mode.units.unsqueeze(-1), a, -a)
-        events.append((a, ROUNDING * eps * size, torch.ones_like(mode.units)))
-    low, high, *kinks = _first_events(events)
-    return torch.cat([torch.minimum(low, high), *kinks], -1)
+        a = pieces.preactivation_along(t, along.span, along.X).movedim(-2, 0)
+        events = [pad(q, (0, 0) * q[0].ndim + (0, len(a) - len(q))) for q in events]
+        events.append(torch.where(mode.units, a, -a))
+    if not events:
+        return torch.full_like(X[0], torch.inf, dtype=torch.float64)
+    q = torch.cat(events, -1)
+    suspect = q[0] + q[1:].clamp(max=0).sum(0) < 0  # a bound from below on [0, 1], the cheapest there is
+    theta = torch.full(suspect.shape, torch.inf, dtype=torch.float64, device=X.device)
+    if bool(suspect.any()):
+        room = _rooms(mode, along, q, bounds, pieces, slack)[suspect]
+        theta[suspect] = first_negative(q.movedim(0, -1)[suspect].double(), room.double())
+    if bounds.capped:
+        theta = torch.cat([torch.minimum(theta[..., :d], theta[..., d:2 * d]), theta[..., 2 * d:]], -1)
+    return theta if bounds.closed else pad(theta, (d, 0), value=torch.inf)
 
 
-def _first_events(events: list[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor]:
-    """θ of the first negative value of polynomials q (*batch, n, K) beyond their slack (*batch, n), where a mask
-    (*batch, n) says that it counts; inf elsewhere. All are searched together."""
-    longest = max(q.shape[-1] for q, _, _ in events)
-    rows = torch.cat([pad(q[counts], (0, longest - q.shape[-1])) for q, _, counts in events]).double()
-    slack = torch.cat([room[counts] for _, room, counts in events]).double()
-    found = first_negative(rows, slack).split([int(counts.sum()) for _, _, counts in events])
-    return [torch.full(counts.shape, torch.inf, dtype=torch.float64, device=counts.device).masked_scatter(counts, theta)
-            for (_, _, counts), theta in zip(events, found, strict=True)]
+def _bound_events(mode: Mode, X: Tensor, V: Tensor, bounds: Bounds) -> list[Tensor]:
+    """Polynomials (K, *batch, d), negative where a coordinate is below its bound, or pulled off the one it rests at;
+    and those of free coordinates above their bound, if there are upper ones."""
+    free, V = mode.free, pad(V, (0, 0) * V[0].ndim + (0, len(X) - len(V)))
+    low = torch.where(free, X, V * torch.where(bounds.lower < bounds.upper, mode.side, 0))
+    low[0] -= torch.where(free, bounds.lower, 0.0)
+    if not bounds.capped:
+        return [low]
+    high = torch.where(free, -X, 0.0)
+    high[0] += torch.where(free, bounds.upper, 0.0)
+    return [low, high]
+
+
+def _rooms(mode: Mode, along: Segment, q: Tensor, bounds: Bounds, pieces: Pieces | None,
+           slack: Tensor | float) -> Tensor:
+    """How far below 0 the values of the event polynomials ``q`` (K, *batch, n) are still rounding, or slack."""
+    rounding, free, rooms, x = ROUNDING * torch.finfo(q.dtype).eps, mode.free, list[Tensor](), along.X[..., 0, :]
+    hidden, v_size = (q[0], 0.0) if pieces is None else pieces.magnitudes(x)
+    if bounds.closed:
+        x_size, v_size = along.X.abs().sum(-2), _largest(along.V.abs().sum(-2), v_size)
+        for bound in (bounds.lower, bounds.upper)[:1 + bounds.capped]:
+            size = x_size + torch.where(bound.isfinite(), bound.abs(), 0.0)
+            room = torch.maximum(rounding * size, torch.as_tensor(slack))
+            rooms.append(torch.where(free, room, rounding * v_size))
+    if pieces is not None:
+        rooms.append(rounding * torch.maximum(q[..., -hidden.shape[-1]:].abs().sum(0), hidden))
+    return torch.cat(rooms, -1)
+
+
+def _largest(size: Tensor, other: Tensor | float) -> Tensor:
+    """The largest entry of each sample, and no less than ``other``."""
+    return torch.maximum(size.amax(-1, keepdim=True).expand_as(size), torch.as_tensor(other))
 
 
 def first_switch(t: Tensor, mode: Mode, along: Segment, bounds: Bounds, pieces: Pieces | None,
@@ -141,8 +170,8 @@ def first_switch(t: Tensor, mode: Mode, along: Segment, bounds: Bounds, pieces: 
     end of the segment where nothing switches."""
     switches = first_switches(t, mode, along, bounds, pieces, slack)
     first = switches.amin(-1, keepdim=True)
-    taken = mode._replace(due=switches.isfinite() & (switches <= first + TOGETHER))
     theta = first.clamp(max=1.0)
+    taken = mode._replace(due=switches <= theta + TOGETHER)
     return snapped(taken, along.state(theta), bounds), theta, taken
 
 
@@ -163,18 +192,14 @@ def after_switching(mode: Mode, x: Tensor, v: Tensor, bounds: Bounds, along: Seg
 
 def snapped(mode: Mode, x: Tensor, bounds: Bounds) -> Tensor:
     """The state with resting coordinates, and free ones that are due to arrive, exactly at their bound."""
-    arrives = mode.due[..., :x.shape[-1]] & mode.free
+    inside, arrives = pinned(mode, bounds.clamp(x), bounds), mode.due[..., :x.shape[-1]] & mode.free
+    if not bool(arrives.any()):
+        return inside
     nearer_low = (x - bounds.lower).abs() <= (x - bounds.upper).abs()
-    at_low = (mode.side < 0) | (arrives & nearer_low)
-    at_high = (mode.side > 0) | (arrives & ~nearer_low)
-    return torch.where(at_low, bounds.lower, torch.where(at_high, bounds.upper, bounds.clamp(x)))
+    return torch.where(arrives, torch.where(nearer_low, bounds.lower, bounds.upper), inside)
 
 
 def pinned(mode: Mode, x: Tensor, bounds: Bounds) -> Tensor:
     """The state with resting coordinates given by their bound: one moved off it would be back at once, so no derivative
     with respect to where it was goes on."""
     return torch.where(mode.side < 0, bounds.lower, torch.where(mode.side > 0, bounds.upper, x))
-
-
-def _add(q: Tensor, constant: Tensor) -> Tensor:
-    return torch.cat([q[..., :1] + constant.unsqueeze(-1), q[..., 1:]], -1)
