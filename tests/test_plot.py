@@ -390,6 +390,14 @@ def test_triangles_have_the_slope_of_their_order_and_cover_no_data(ax):
         assert ax.get_ylim()[0] < 10 ** float(a[1])
 
 
+def test_nine_families_are_told_apart(ax):
+    """Each by its colour; bars of many families are faint, since they lie over each other."""
+    plot.spread([1, 2], {str(k): [(k, 0.5), (k, None)] for k in range(9)}, ax=ax)
+    assert len({bars.lines[0].get_color() for bars in ax.containers}) == 9
+    assert {bars.lines[2][0].get_alpha() for bars in ax.containers} == {0.4}
+    assert {bars.lines[0].get_alpha() for bars in ax.containers} == {None}
+
+
 def test_depth_shows_mean_and_spread_of_the_seeds_that_are_known(ax):
     plot.depth([2, 4], {"s": torch.tensor([[90.0, 94.0], [92.0, torch.nan]]), "d": torch.tensor([80.0, 81.0])}, ax=ax)
     s, d = ax.containers

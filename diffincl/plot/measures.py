@@ -61,7 +61,7 @@ def convergence(work: Numbers | Mapping[str, Numbers], errors: Mapping[str, Numb
     orders = [_check.number(f"orders[{k}]", order, above=0.0) for k, order in enumerate(orders)]
     with axes(ax, (6.4, 4.0)) as ax:
         for k, (name, (x, y)) in enumerate(lines.items()):
-            ax.plot(x, y, color=COLOURS[k % 7], ls=DASHES[(k + k // 7) % 7], marker=MARKERS[k % 9], label=name)
+            ax.plot(x, y, color=COLOURS[k % 9], ls=DASHES[(k + k // 7) % 7], marker=MARKERS[k % 9], label=name)
         ax.set_xscale("log")
         ax.set_yscale("log")
         _ticks(ax, sorted({float(v) for x, _ in lines.values() for v in x}))
@@ -201,9 +201,11 @@ def spread(places: Sequence[float], rows: Mapping[str, Sequence[Spread | None]],
             known = [(x + aside, *pair) for x, pair in zip(places, row, strict=True) if pair is not None]
             dashes = DASHES[(k + k // 7) % 7] if joined else "none"
             spreads = [s or 0.0 for _, _, s in known] if any(s for _, _, s in known) else None
-            ax.errorbar([x for x, _, _ in known], [m for _, m, _ in known], spreads,
-                        color=COLOURS[k % 7], marker=MARKERS[k % 9], ls=dashes, lw=1.4, capsize=2, elinewidth=1.0,
-                        label=family)
+            drawn = ax.errorbar([x for x, _, _ in known], [m for _, m, _ in known], spreads,
+                                color=COLOURS[k % 9], marker=MARKERS[k % 9], ls=dashes, lw=1.4, capsize=2,
+                                elinewidth=1.0, label=family)
+            for part in (*drawn.lines[1], *drawn.lines[2]):  # bars of many families lie over each other
+                part.set_alpha(0.4 if joined and len(rows) > 3 else 1.0)
         look(ax)
         beside(ax, legend)
     return ax

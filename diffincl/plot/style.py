@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "DASHES", "MARKERS", "STYLE", "axes", "beside", "look", "require_matplotlib", "style"]
 
-# Okabe and Ito's palette, told apart with any colour vision; dashes and markers tell the same apart in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito's palette, told apart with any colour vision, a grey and a brown; dashes and markers tell the same apart
+# in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C", "#7A4A1E")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2)), (0, (3, 1, 1, 1, 1, 1)),
                            (0, (2, 2)))
 MARKERS = "osD^vP*Xh"
