@@ -55,9 +55,8 @@ def is_quicker(flow: Inclusion, x0: Tensor, layout: Plan) -> bool:
     """Whether the fused loop beats torch's by enough; no clock is looked at, so that a solve is always the same."""
     if on_gpu.is_here(x0):
         return on_gpu.is_quicker(flow, x0, layout)
-    field = cast(ResNetField, flow.field)
-    m, d = field.weights_now().A1.shape[-2:]
-    one = x0.numel() == d * math.prod(field.ensemble)
+    *ensemble, m, d = cast(ResNetField, flow.field).weights_now().A1.shape
+    one = x0.numel() == d * math.prod(ensemble)
     seconds = layout.steps * (STEP + 2 * m * x0.numel() / RATE)
     return m * d <= (LARGEST_OF_ONE if one else LARGEST) and seconds > WORTH
 
