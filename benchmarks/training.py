@@ -30,7 +30,7 @@ from diffincl import rates
 from diffincl.data import ImageData
 from diffincl.nn import DenseResNet, ImageResNet, Network, Stage
 from diffincl.training import Recipe, Trainer
-from diffincl.training.measures import blocks_factor, quick_factors
+from diffincl.training.measures import quick_factors
 
 BATCH = 64
 
@@ -209,7 +209,8 @@ def compiled_steps(build: Callable[[], Network], data: ImageData) -> dict[str, C
 
 def epoch_bounds(net: Network) -> dict[str, Callable[[], object]]:
     """The two bounds of an epoch, with norms computed for each of them and once for both."""
-    return {"each": lambda: (net.sensitivity(rate="global"), blocks_factor(net)), "once": lambda: quick_factors(net)}
+    return {"each": lambda: (net.sensitivity(rate="global"), [part.factor(rate="global") for part in net.parts]),
+            "once": lambda: quick_factors(net)}
 
 
 def certificates(net: Network) -> dict[str, Callable[[], object]]:

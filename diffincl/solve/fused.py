@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -111,38 +111,22 @@ def _again(flow: Inclusion, scheme: Scheme, otherwise: Callable[[Tensor, Plan], 
     return solve_fused(flow, x, part, scheme, otherwise) or otherwise(x, part)
 
 
-class _Numbers(NamedTuple):
-    """What the kernel reads and writes."""
-
-    x: np.ndarray
-    points: np.ndarray
-    weights: tuple[np.ndarray, ...]
-    stretches: tuple[np.ndarray, ...]
-    box: tuple[np.ndarray, ...]
-    heun: bool
-
-
 def _on_cpu(x: Tensor, points: Tensor, weights: Sequence[Tensor], stretches: tuple[np.ndarray, ...],
             box: Sequence[Tensor], heun: bool) -> float:
-    """All samples through all steps, as ``on_gpu.advance``."""
-    return _run(_Numbers(_array(x), _array(points), tuple(map(_array, weights)), stretches, tuple(map(_array, box)),
-                         heun))
-
-
-def _run(n: _Numbers) -> float:
-    """All tiles through all steps, in as many threads as torch uses; a sum that is finite if all went well."""
+    """All tiles through all steps, in as many threads as torch uses; as ``on_gpu.advance``."""
     from .kernels import advance
 
-    _, networks, batch, d = n.x.shape
-    m = n.weights[0].shape[2]
+    _, networks, batch, d = x.shape
+    m = weights[0].shape[2]
     width = _width(batch, d, m)
     tiles = networks * -(-batch // width)
-    constants = tuple(n.x.dtype.type(value) for value in (0.0, 0.5, 1.0))
+    memory, bounds = (_array(x), _array(points), tuple(map(_array, weights))), tuple(map(_array, box))
+    constants = tuple(map(_NUMPY[x.dtype], (0.0, 0.5, 1.0)))
 
     def some(first: int, last: int) -> float:
-        return advance(first, last, width, n.x, n.points, n.weights, n.stretches, n.box, constants, n.heun)
+        return advance(first, last, width, *memory, stretches, bounds, constants, heun)
 
-    work = int(n.stretches[3].sum()) * networks * batch * m * d
+    work = int(stretches[3].sum()) * networks * batch * m * d
     threads = min(torch.get_num_threads(), tiles, 1 + work // WORK)
     if threads == 1:
         return some(0, tiles)

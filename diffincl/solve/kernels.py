@@ -1,7 +1,7 @@
 """Whole time loops compiled by numba; imported by the first solve that runs one.
 
-A tile (rows, w) holds w samples side by side, so every inner loop is one of vector instructions, and a tile goes
-through all steps while it stays in the cache. Rows are padded with zeros to multiples of four.
+A tile holds w samples side by side, one row after the other, so every inner loop is one of vector instructions, and a
+tile goes through all steps while it stays in the cache. Rows are padded with zeros to multiples of four.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..nn import Network, Stage
 from ..solve import solve
 
-__all__ = ["blocks_factor", "control_exponent", "dead", "quick_factors", "share_correct", "starts"]
+__all__ = ["control_exponent", "dead", "quick_factors", "share_correct", "starts"]
 
 PART = 1024  # samples evaluated at once
 
@@ -24,11 +24,6 @@ def share_correct(net: torch.nn.Module, x: Tensor, y: Tensor) -> float:
         raise ValueError("x holds no samples; pass at least one.")
     right = sum(int((net(a).argmax(-1) == b).sum()) for a, b in zip(x.split(PART), y.split(PART), strict=True))
     return right / len(x)
-
-
-def blocks_factor(net: Network) -> float:
-    """Lipschitz factor of all layers together, from above, at the rate that takes no time."""
-    return quick_factors(net)[1]
 
 
 def quick_factors(net: Network) -> tuple[float, float]:
